@@ -1,0 +1,1 @@
+"""Benchmarks in the conventions of asv: ``time_…``, ``peakmem_…``, ``track_…``, ``setup``, ``params``."""

@@ -1,0 +1,76 @@
+"""Parsing and expansion of equations as they stand in papers; nothing is evaluated."""
+
+from __future__ import annotations
+
+import tracemalloc
+import warnings
+
+from opdsl.calculus import expand
+from opdsl.grammar import parse_system
+
+EQUATIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "burgers": ("u_t + u u_x = nu u_xx", {"coords": "t x"}),
+    "kuramoto": ("u_t + u_xx + u_xxxx + 1/2 |∇u|^2 = 0", {"coords": "t x"}),
+    "cahn_hilliard": ("c_t = laplace(c**3 - c - gamma*laplace(c))", {"coords": "t x y"}),
+    "navier_stokes": ("u_t + u·∇u = -∇p/rho + nu Δu; ∇·u = 0", {"coords": "t x y z", "fields": "u[3] p"}),
+    "maxwell": ("∂_t E = c^2 ∇×B - J/eps0; ∂_t B = -∇×E", {"coords": "t x y z", "fields": "E[3] B[3]"}),
+    "schroedinger": ("i u_t + u_xx + |u|^2 u = 0", {"coords": "t x", "fields": "u:complex"}),
+    "hamilton_jacobi": ("u_t + Δu - |∇u|² = 0", {"coords": "t x[100]"}),
+    "minimal_surface": ("∇·(∇u/sqrt(1+|∇u|²)) = 0", {"coords": "x y"}),
+    "monge_ampere": ("det(D²u) = f", {"coords": "x y"}),
+    "power": ("(1+∇²)^6 (u^2)", {"coords": "x y", "fields": "u"}),
+}
+
+
+class Language:
+    """One equation at a time."""
+
+    params = tuple(EQUATIONS)
+    param_names = ("equation",)
+
+    def setup(self, equation: str) -> None:
+        warnings.simplefilter("ignore")
+        self.text, self.declarations = EQUATIONS[equation]
+        self.system = self._parse()
+
+    def _parse(self):
+        return parse_system(self.text, **self.declarations)
+
+    def _expand(self):
+        # Expansions are cached; what is measured is the first one.
+        expand.__globals__["_expand"].cache_clear()
+        return expand(self.system)
+
+    def time_parse(self, equation: str) -> None:
+        self._parse()
+
+    def time_expand(self, equation: str) -> None:
+        self._expand()
+
+    def track_memory(self, equation: str) -> int:
+        """Peak of what parsing and expansion allocate."""
+        tracemalloc.start()
+        self._parse()
+        self._expand()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return peak
+
+    track_memory.unit = "bytes"
+
+
+class LongText:
+    """A hundred kilobytes of one sum: parsing is linear in the length."""
+
+    params = (10_000, 100_000)
+    param_names = ("characters",)
+
+    def setup(self, characters: int) -> None:
+        self.text = "u_t + " * (characters // 6) + "u"
+        parse_system("u_t", coords="t x", fields="u")
+
+    def time_parse(self, characters: int) -> None:
+        parse_system(self.text, coords="t x", fields="u")
+
+    def peakmem_parse(self, characters: int) -> None:
+        parse_system(self.text, coords="t x", fields="u")

@@ -1,0 +1,171 @@
+"""The contract between the engine and an array framework.
+
+A backend has two halves. `ArrayOps` is all the engine may use on arrays: the array-API namespace ``xp``, the few functions
+the standard lacks, and one way to apply a primitive along the channel axis. `Backend` captures the user's function as a
+`Graph`, and turns the finished evaluator into something callable.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from opdsl.jets.graph import Array, Graph
+
+
+class ArrayOps(ABC):
+    """Array operations of one framework, as the engine sees them.
+
+    Attributes:
+        xp: array-API namespace (through array-api-compat), resolved once.
+        per_point: True where graphs are of ONE point and the batch is mapped outside (JAX); False where every value
+            carries the batch axis (torch, NumPy).
+        stacked: True where one product over all channels of a jet beats one product per block of channels.
+    """
+
+    xp: Any
+    per_point: bool
+    stacked: bool
+
+    @abstractmethod
+    def channelwise(self, apply: Callable[..., Any], arrays: Sequence[Array], mapped: Sequence[bool]) -> Any:
+        """Apply a primitive to every channel: map ``apply`` over axis 0 of the arrays flagged in ``mapped``.
+
+        The result has the channel axis in front (each member, where ``apply`` returns a tuple).
+        """
+
+    def split(self, array: Array, sizes: Sequence[int]) -> list[Array]:
+        """Consecutive blocks along axis 0. Frameworks whose reverse mode is slow on slices override this."""
+        out, start = [], 0
+        for size in sizes:
+            out.append(array[start : start + size, ...])
+            start += size
+        return out
+
+    def unstack(self, array: Array) -> list[Array]:
+        """All entries along axis 0."""
+        return [array[i, ...] for i in range(array.shape[0])]
+
+    @abstractmethod
+    def special(self, name: str) -> Callable[[Array], Array]:
+        """A unary function the array API lacks: erf, sigmoid, softplus, … KeyError where the framework lacks it too."""
+
+    @abstractmethod
+    def asarray(self, value: Any, like: Array) -> Array:
+        """A constant (numbers, nested tuples, NumPy array) with the dtype and device of ``like``."""
+
+    @abstractmethod
+    def nested_ad(
+        self, function: Callable[[Array], Array], x: Array, axes: Sequence[tuple[int, ...]]
+    ) -> dict[tuple[int, ...], Array]:
+        """Partial derivatives by the framework's own nested automatic differentiation.
+
+        ``function`` maps x to its output: (d,) → (m,) per point, or (n, d) → (n, m) batched. The result maps each entry of
+        ``axes`` (sorted coordinate columns, () for the value) to an array of the output's shape. Shared inner
+        derivatives are computed once.
+        """
+
+    @abstractmethod
+    def gradient(self, function: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
+        """Value and all first derivatives by reverse mode: (…, m) and (…, m, d)."""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A user's function as a graph, with the live arrays it closes over.
+
+    Args:
+        graph: the function of one point, or of a batch (see `ArrayOps.per_point`).
+        constants: the arrays to supply for ``graph.constants``: parameters as live references.
+        key: hashable and equal for captures whose graphs are interchangeable (same structure, other array contents);
+            None where that cannot be told, so that nothing built from this capture may be reused for another.
+    """
+
+    graph: Graph
+    constants: tuple[Array, ...]
+    key: Hashable | None = None
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """The finished computation, written against `ArrayOps`, before it is compiled.
+
+    ``call(constants, x, bindings)``: ``constants`` one tuple per captured function, ``x`` of shape (d,) per point or (n, d),
+    ``bindings`` by name. ``per_point_bindings`` names those bindings that carry a leading point axis and are mapped with x.
+    Returns a tuple of arrays, one per equation.
+    """
+
+    call: Callable[[Sequence[Sequence[Array]], Array, Mapping[str, Array]], tuple[Array, ...]]
+    per_point_bindings: frozenset[str] = field(default=frozenset())
+
+
+class Backend(ABC):
+    """One framework. Instances are stateless apart from caches."""
+
+    name: str
+    ops: ArrayOps
+
+    @abstractmethod
+    def is_array(self, value: object) -> bool:
+        """Whether this is an array of the framework (tracers included). Must not import the framework."""
+
+    @abstractmethod
+    def is_function(self, value: object) -> bool:
+        """Whether this is recognisably a function of the framework (an ``nn.Module``, an Equinox module). Plain callables: False."""
+
+    @abstractmethod
+    def capture(self, function: Callable[..., Any], x: Array, *, params: Any = None, batched: bool = False) -> Capture:
+        """Capture ``function`` on points like ``x`` (n, d).
+
+        With ``params`` the function is called as ``function(params, point)`` and the leaves of ``params`` become the leading
+        constants. ``batched`` (JAX): the function takes (n, d).
+
+        Raises:
+            CaptureError: the function fails, branches on values, or does not return one array with one row per point.
+            RowMixingError: rows of the batch influence one another.
+            MissingRuleError: raised later, by the engine, for a primitive without a rule.
+        """
+
+    @abstractmethod
+    def compile(self, evaluator: Evaluator, example: tuple[Any, Array, Mapping[str, Array]]) -> Callable[..., tuple[Array, ...]]:
+        """``(constants, x, bindings) -> tuple of arrays`` ready to be called again and again with arrays like the example."""
+
+    @abstractmethod
+    def bind(
+        self,
+        evaluate: Callable[[Sequence[Sequence[Array]], Array, Mapping[str, Array]], Any],
+        functions: Sequence[Any],
+        captures: Sequence[Capture],
+        params: Any,
+    ) -> Any:
+        """What `Operator.bind` returns: an ``nn.Module`` that owns the networks (torch), a function (JAX, NumPy).
+
+        It is called as ``step(x, **given)``, or ``step(params, x, **given)`` where ``params`` was given, and calls
+        ``evaluate(constants, x, given)`` with the constants of every capture in order: live ones where the networks own
+        them, the leaves of ``params`` in front where there are any.
+        """
+
+    def mode(self, functions: Sequence[Any]) -> Hashable:
+        """A state of the functions that changes what they compute and may be switched after binding (train, eval)."""
+        return ()
+
+    def at_points(self, function: Callable[..., Any], x: Array) -> Array:
+        """A coefficient function at all points: (n, …)."""
+        return function(x)
+
+    def concrete(self, value: Any) -> Any:
+        """A float64 NumPy copy of an array whose values may be used while planning; None for tracers and for arrays that
+        somebody differentiates."""
+        import numpy as np
+
+        return np.asarray(value, dtype=np.float64)
+
+    def prepare(self, x: Any, *, like: Any = None) -> Array:
+        """Check the points: a floating array of this framework; raise `ShapeError`/`BackendError` otherwise."""
+        raise NotImplementedError
+
+    def fingerprint(self, function: Any) -> Hashable | None:
+        """A key that changes whenever re-capturing ``function`` could give another graph; None: always re-capture."""
+        return None

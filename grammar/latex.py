@@ -1,0 +1,334 @@
+r"""LaTeX → plain text, character by character with its origin, so that errors point into the LaTeX.
+
+A lossless subset: every command is either translated to the notation of the language or refused. Single letters are names and
+juxtaposition is a product, as TeX sets them; longer names come as ``\mathrm{…}``. An undeclared run of letters splits, a
+subscript without braces takes one character, and ``u_xx`` is refused because TeX sets it as u_x x.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from opdsl.errors import LanguageError, OpLimitError, OpSyntaxError, Span
+from opdsl.grammar.classify import BIHARMONIC, FUNCTIONS, NABLAS
+from opdsl.grammar.names import GREEK
+
+_SYMBOLS = {
+    "partial": "∂", "nabla": "∇", "Delta": "Δ", "triangle": "Δ", "cdot": "·", "times": "×", "otimes": "⊗", "hbar": "ħ",
+    "ell": "l",
+    "varepsilon": "ε", "varphi": "φ", "vartheta": "θ", "varrho": "ρ", "varpi": "π", "varsigma": "σ", "varkappa": "κ",
+    "sum": "Σ", "le": "<=", "leq": "<=", "ge": ">=", "geq": ">=", "ne": "!=", "neq": "!=", "lt": "<", "gt": ">",
+    "vert": "|", "lvert": "|", "rvert": "|", "Vert": "‖", "lVert": "‖", "rVert": "‖", "mid": "|", "prime": "'", "ast": "*",
+    "lbrace": "(", "rbrace": ")", "lbrack": "(", "rbrack": ")", "langle": "(", "rangle": ")", "div": "/",
+    **{name: char for char, name in GREEK.items() if char != "ς"},
+}  # fmt: skip
+_SPACES = {
+    "quad": ";?", "qquad": ";?", ",": " ", ";": " ", ":": " ", "!": "", " ": " ", "thinspace": " ", "nonumber": "", "notag": "",
+    "displaystyle": "", "left": "", "right": "", "big": "", "Big": "", "bigl": "", "bigr": "", "Bigl": "", "Bigr": "",
+    "limits": "", "nolimits": "", "bigg": "", "Bigg": "",
+}  # fmt: skip
+_FONTS = frozenset("mathbf boldsymbol bm vec mathcal mathbb mathsf mathfrak mathit bf it".split())
+_WORDS = frozenset("mathrm text operatorname mathop textrm rm textit".split())
+_FRACTIONS = frozenset(("frac", "dfrac", "tfrac", "cfrac"))
+_COMMAND = re.compile(r"\\([A-Za-z]+\*?|.)", re.DOTALL)
+_LEIBNIZ_TOP = re.compile(r"^\s*([∂d])\s*((?:\^\{\d+\})?)\s*(.*)$", re.DOTALL)
+_LEIBNIZ_BOTTOM = re.compile(r"^\s*[∂d]\s*[^\s^(]")
+MAX_NESTING = 60
+
+Text = list[tuple[str, int]]
+
+
+def translate(source: str, declared: Collection[str], time: str = "t") -> tuple[str, list[int]]:
+    r"""Return plain text and, per character, its place in the LaTeX source.
+
+    Example:
+        >>> translate(r"\frac{\partial^2 u}{\partial x^2} + \nu uu_{x}", {"u", "nu"})[0]
+        '∂^{2} u/∂ x^{2} + ν u u_{x}'
+    """
+    worker = _Latex(source, frozenset(declared), time)
+    out = worker.group(0, len(source), 0)
+    text = "".join(char for char, _ in out)
+    return text, [place for _, place in out]
+
+
+class _Latex:
+    def __init__(self, source: str, declared: frozenset[str], time: str) -> None:
+        self.source = source
+        self.declared = declared
+        self.time = time
+
+    def error(self, message: str, start: int, stop: int, suggestion: str | None = None) -> LanguageError:
+        return OpSyntaxError(message, code="E060", spans=(Span(start, stop),), suggestion=suggestion)
+
+    # ------------------------------------------------------------------------------ the loop
+    def group(self, start: int, stop: int, depth: int) -> Text:
+        """Translate a stretch of source."""
+        if depth > MAX_NESTING:
+            raise OpLimitError(f"braces are nested deeper than {MAX_NESTING}", code="E303", spans=(Span(start, start + 1),))
+        out: Text = []
+        at = start
+        while at < stop:
+            at = self.one(at, stop, out, depth)
+        return out
+
+    def put(self, out: Text, text: str, at: int) -> None:
+        """Append text; names and numbers that TeX would set apart get a blank between them."""
+        if text and out and _wordy(text[0]) and _wordy(out[-1][0]):
+            out.append((" ", at))
+        out.extend((char, at) for char in text)
+
+    def one(self, at: int, stop: int, out: Text, depth: int) -> int:
+        source = self.source
+        char = source[at]
+        if char == "\\":
+            return self.command(at, stop, out, depth)
+        if char == "%":
+            end = source.find("\n", at)
+            return stop if end < 0 else min(end + 1, stop)
+        if char in "{":
+            inner, end = self.argument(at, stop, depth)
+            text = "".join(c for c, _ in inner).strip()
+            # ``{u}_{t}``: braces around one name are not needed and would hide the name.
+            if re.fullmatch(r"\w+", text):
+                self.put(out, text, at + 1)
+            else:
+                out.extend([("(", at), *inner, (")", end - 1)])
+            return end
+        if char in "^_":
+            return self.script(at, stop, out, depth)
+        if char in "&$":
+            return at + 1
+        if char == "~" or char == "\n":
+            blank = re.compile(r"\n\s*\n").match(source, at)
+            out.append((";" if blank and _something(out) else " ", at))
+            return min(blank.end(), stop) if blank else at + 1
+        if char in "[]":
+            out.append(("(" if char == "[" else ")", at))
+            return at + 1
+        if char in ".,;" and self.ends_here(at + 1, stop):
+            return at + 1
+        if char.isascii() and char.isalpha():
+            return self.letters(at, stop, out)
+        if char.isdigit():
+            match = re.compile(r"[0-9]+(\.[0-9]+)?").match(source, at, stop)
+            assert match is not None or not char.isascii()
+            text = match[0] if match else char
+            self.put(out, text, at)
+            return at + len(text)
+        self.put(out, char, at)
+        return at + 1
+
+    def ends_here(self, at: int, stop: int) -> bool:
+        """Punctuation before the end, a line break, a blank or \\quad belongs to the sentence, not to the formula."""
+        rest = self.source[at:stop].lstrip(" \n~&$")
+        return not rest or bool(re.match(r"\\\\|\\end\b|\\q?quad\b|\\,\s*$", rest)) or rest[0] in ".," or rest.startswith("%")
+
+    def letters(self, at: int, stop: int, out: Text) -> int:
+        match = re.compile(r"[A-Za-z]+").match(self.source, at, stop)
+        assert match is not None
+        run = match[0]
+        after = self.source[match.end() : stop]
+        if run == "let" and not _something(out, since=";"):
+            out.extend((c, at) for c in "let ")
+            return match.end()
+        whole = run in self.declared or any(name.startswith(run + "_") and re.match(r"_", after) for name in self.declared)
+        known = run in FUNCTIONS or run in NABLAS or run in BIHARMONIC or run == "where" or run == "diff"
+        label = re.match(r"\s*:(?!=)", after) and not _something(out, since=";")
+        derivative = run[0] == "d" and len(run) > 1 and re.match(r"\s*\(", after)
+        digits = re.match(r"[0-9]+", after)
+        if digits and run + digits[0] in self.declared:
+            self.put(out, run + digits[0], at)
+            return match.end() + digits.end()
+        if len(run) == 1 or whole or known or label or derivative:
+            self.put(out, run, at)
+            return match.end()
+        for k, letter in enumerate(run):
+            self.put(out, letter, at + k)
+        return match.end()
+
+    # ------------------------------------------------------------------------------ arguments
+    def argument(self, at: int, stop: int, depth: int) -> tuple[Text, int]:
+        """Translate one argument: a brace group, a command, or one character."""
+        source = self.source
+        while at < stop and source[at] in " \n":
+            at += 1
+        if at >= stop:
+            raise self.error("an argument is missing here", max(at - 1, 0), at)
+        if source[at] != "{":
+            out: Text = []
+            if source[at].isalnum():
+                self.put(out, source[at], at)
+                return out, at + 1
+            return out, self.one(at, stop, out, depth + 1)
+        end = self.closing(at, stop)
+        return self.group(at + 1, end - 1, depth + 1), end
+
+    def closing(self, at: int, stop: int) -> int:
+        depth, k = 0, at
+        while k < stop:
+            char = self.source[k]
+            if char == "\\":
+                k += 2
+                continue
+            depth += (char == "{") - (char == "}")
+            k += 1
+            if depth == 0:
+                return k
+        raise self.error("this brace is never closed", at, at + 1)
+
+    def script(self, at: int, stop: int, out: Text, depth: int) -> int:
+        mark = self.source[at]
+        follow = at + 1
+        while follow < stop and self.source[follow] == " ":
+            follow += 1
+        run = re.compile(r"[A-Za-z]{2,}").match(self.source, follow, stop)
+        if mark == "_" and run is not None:
+            raise self.error(
+                f"TeX sets _{run[0]} as a subscript {run[0][0]} followed by {run[0][1:]}", at, run.end(), f"write _{{{run[0]}}}"
+            )
+        inner, end = self.argument(follow, stop, depth)
+        text = "".join(c for c, _ in inner).strip()
+        while out and out[-1][0] == " ":
+            out.pop()
+        if mark == "^" and re.fullmatch(r"'+", text):
+            out.extend(inner)
+            return end
+        if mark == "_" and text.startswith("(") and text.endswith(")"):
+            inner = [pair for pair in inner if pair[0] not in "()"]
+        out.extend([(mark, at), ("{", at), *inner, ("}", end - 1)])
+        return end
+
+    # ------------------------------------------------------------------------------ commands
+    def command(self, at: int, stop: int, out: Text, depth: int) -> int:
+        match = _COMMAND.match(self.source, at, stop)
+        if match is None:
+            raise self.error("a backslash without a command", at, at + 1)
+        name, end = match[1], match.end()
+        if name == "\\":
+            spacing = re.compile(r"\s*\[[^\]\n]*\]").match(self.source, end, stop)
+            out.append((";" if _something(out) else " ", at))
+            return spacing.end() if spacing and re.search(r"\d(pt|em|ex|mm|cm)", spacing[0]) else end
+        if name in ("left", "right") and self.source[end : end + 1] == ".":
+            return end + 1
+        if name in _SPACES:
+            spaces = _SPACES[name]
+            if spaces == ";?":
+                # A wide blank separates equations where one is complete, that is where an "=" has been seen.
+                spaces = ";" if "=" in "".join(c for c, _ in out).rpartition(";")[2] else " "
+                later = self.source[end:stop].strip()
+                spaces = " " if not later else spaces
+            out.extend((c, at) for c in spaces)
+            return end
+        if name in ("{", "}"):
+            out.append(("(" if name == "{" else ")", at))
+            return end
+        if name == "|":
+            out.append(("‖", at))
+            return end
+        if name in ("begin", "end", "label", "tag"):
+            _, after = self.argument(end, stop, depth) if name in ("begin", "end") else (None, self.skip(end, stop))
+            return after
+        if name in _FRACTIONS:
+            return self.fraction(at, end, stop, out, depth)
+        if name == "sqrt":
+            if self.source[end : end + 1] == "[":
+                raise self.error("roots other than the square root are not translated", at, end + 1, "write (…)^{1/3}")
+            inner, after = self.argument(end, stop, depth)
+            self.put(out, "sqrt(", at)
+            out.extend([*inner, (")", after - 1)])
+            return after
+        if name in ("dot", "ddot"):
+            inner, after = self.argument(end, stop, depth)
+            axes = self.time if name == "dot" else f"{self.time} {self.time}"
+            out.extend((c, at) for c in f"(∂_{{{axes}}} ")
+            out.extend([*inner, (")", after - 1)])
+            return after
+        if name in _FONTS or name in _WORDS:
+            return self.font(name, at, end, stop, out, depth)
+        if name in _SYMBOLS:
+            symbol = _SYMBOLS[name]
+            self.put(out, symbol, at)
+            return end
+        if name in FUNCTIONS or name in NABLAS:
+            return self.function(name, at, end, stop, out, depth)
+        raise self.error(f"the LaTeX command \\{name} is not translated", at, end, _hint(name))
+
+    def skip(self, at: int, stop: int) -> int:
+        return self.closing(at, stop) if self.source[at : at + 1] == "{" else at
+
+    def font(self, name: str, at: int, end: int, stop: int, out: Text, depth: int) -> int:
+        while end < stop and self.source[end] == " ":
+            end += 1
+        if name in _WORDS and self.source[end : end + 1] == "{":
+            after = self.closing(end, stop)
+            word = self.source[end + 1 : after - 1].strip()
+            if re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", word):
+                self.put(out, word, at)
+                if word in FUNCTIONS or word in NABLAS:
+                    return self.braced(after, stop, out, depth)
+                return after
+        inner, after = self.argument(end, stop, depth)
+        self.put(out, "".join(c for c, _ in inner).strip(), at)
+        return after
+
+    def function(self, name: str, at: int, end: int, stop: int, out: Text, depth: int) -> int:
+        self.put(out, name, at)
+        return self.braced(end, stop, out, depth)
+
+    def braced(self, end: int, stop: int, out: Text, depth: int) -> int:
+        """``\\exp{u}``: the group is the argument."""
+        follow = end
+        while follow < stop and self.source[follow] == " ":
+            follow += 1
+        if follow < stop and self.source[follow] == "{":
+            inner, after = self.argument(follow, stop, depth)
+            out.extend([("(", follow), *inner, (")", after - 1)])
+            return after
+        return end
+
+    def fraction(self, at: int, end: int, stop: int, out: Text, depth: int) -> int:
+        top, end = self.argument(end, stop, depth)
+        bottom, end = self.argument(end, stop, depth)
+        upper, lower = ("".join(c for c, _ in part) for part in (top, bottom))
+        head = _LEIBNIZ_TOP.match(upper)
+        if head and _LEIBNIZ_BOTTOM.match(lower) and head[1] == lower.strip()[0] and not self.is_product(head, upper):
+            if out and _wordy(out[-1][0]):
+                out.append((" ", at))
+            split = head.start(3)
+            operand = head[3].strip()
+            # ``d u/dx`` with a blank is no derivative in plain text; TeX ignores blanks.
+            out.extend(pair for pair in top[:split] if pair[0] != " " or head[1] == "∂")
+            if operand and not re.fullmatch(r"\w+(?:_\{[^{}]*\})*'*|\(.*\)", operand, re.DOTALL):
+                out.extend([("(", at), *top[split:], (")", at)])
+            else:
+                out.extend(pair for pair in top[split:] if pair[0] != " ")
+            out.extend([("/", at), *bottom])
+            return end
+        out.extend([("(", at), ("(", at), *top, (")", at), ("/", at), ("(", at), *bottom, (")", at), (")", end - 1)])
+        return end
+
+    def is_product(self, head: re.Match[str], upper: str) -> bool:
+        """A declared ``d`` over a declared ``d`` is an ordinary quotient."""
+        return head[1] == "d" and "d" in self.declared
+
+
+def _wordy(char: str) -> bool:
+    return char.isalnum() and char not in "²³¹"
+
+
+def _something(out: Text, since: str | None = None) -> bool:
+    text = "".join(char for char, _ in out)
+    return bool((text.rpartition(since)[2] if since else text).strip())
+
+
+def _hint(name: str) -> str | None:
+    return {
+        "int": "integrals are not part of the language",
+        "infty": "there is no infinity",
+        "hat": "declare another name and write \\mathrm{…}",
+        "bar": "declare another name and write \\mathrm{…}",
+        "tilde": "declare another name and write \\mathrm{…}",
+        "pm": "write two equations",
+        "overline": "write \\mathrm{conj}(…) for the complex conjugate",
+    }.get(name.rstrip("*"), "write it in plain text, or as \\mathrm{name}")

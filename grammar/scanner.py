@@ -1,0 +1,472 @@
+"""Characters → lexemes. Knows the alphabet, Leibniz quotients and where a statement ends; knows nothing of precedence.
+
+Two things are decided here because no grammar can: ``d^2u/dxdy`` is one operator before ``/`` is a division, and a bar opens or
+closes. A lexeme keeps its place in the text the user wrote, also when that text was LaTeX.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from opdsl.errors import LanguageError, OpLimitError, OpSyntaxError, Span
+from opdsl.grammar.names import LETTER, SUBSCRIPTS, SUPERSCRIPTS, ascii_name, split_names
+
+# Some two seconds of parsing; a paper has a few hundred characters of equations.
+MAX_TEXT = 120_000
+MAX_DEPTH = 60
+MAX_ORDER = 64
+MAX_DIGITS = 300
+MAX_NAME = 200
+
+_SUP = "".join(SUPERSCRIPTS)
+_SUBCHARS = "".join(SUBSCRIPTS)
+_SUBSCRIPT = rf"_\s?\{{[^{{}}]*\}}|_[{LETTER}0-9]+|[{_SUBCHARS}]+"
+_POWER = rf"(?:\^\s*\{{\s*(\d+)\s*\}}|\^\s*(\d+)|\*\*\s*(\d+)|([{_SUP}]+))"
+_IDENT = re.compile(rf"([{LETTER}][{LETTER}0-9]*)((?:{_SUBSCRIPT})*)")
+_SUB = re.compile(_SUBSCRIPT)
+_NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_SUPER = re.compile(f"[{_SUP}]+")
+_PARTIAL = re.compile(rf"(∂|d(?=\s*(?:{_POWER})\s*_))\s*{_POWER}?\s*({_SUBSCRIPT})")
+_D_HEAD = re.compile(rf"(∂|d)\s*{_POWER}?\s*")
+_SLASH = re.compile(r"\s*/\s*")
+_LABEL = re.compile(rf"[{LETTER}][{LETTER}0-9_]*\s*:(?!\s*=)")
+_SYMBOLS = {
+    "**": "POWER", "^": "POWER", "+": "SIGN", "-": "SIGN", "±": "BAD", "*": "PRODUCT", "/": "PRODUCT", "·": "PRODUCT",
+    "×": "PRODUCT", "⊗": "PRODUCT", ":": "PRODUCT", "(": "LPAR", ")": "RPAR", "{": "LBRACE", "}": "RBRACE", ",": "COMMA",
+    "==": "RELATION", "<=": "RELATION", ">=": "RELATION", "!=": "RELATION", "≤": "RELATION", "≥": "RELATION",
+    "≠": "RELATION", "<": "RELATION", ">": "RELATION", "=": "EQUALS", ";": "SEP", "∇": "NABLA", "Δ": "DELTA",
+}  # fmt: skip
+_RELATIONS = {"≤": "<=", "≥": ">=", "≠": "!="}
+
+
+@dataclass(frozen=True, slots=True)
+class Ident:
+    """A name as written: base and the texts of its subscripts, braces marked."""
+
+    base: str
+    subs: tuple[tuple[str, bool], ...] = ()
+
+    @property
+    def full(self) -> str:
+        """The name with its subscripts joined by underscores, the way it would be declared."""
+        return "_".join([self.base, *(re.sub(r"[\s,]", "", text) for text, _ in self.subs)])
+
+
+Axis = tuple[str | None, int | str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Lexeme:
+    """One token: kind, text (folded), place in the user's text, and what was recognised."""
+
+    kind: str
+    text: str
+    span: Span
+    value: object = None
+    tight: bool = False
+    """No blank before the next token."""
+
+
+def _order(match: re.Match[str], first: int) -> int | None:
+    """Read an order such as ^2, ^{2}, **2 or ² from four consecutive groups; None if there is none."""
+    digits = next((g for g in match.groups()[first : first + 4] if g), None)
+    if digits is None:
+        return None
+    plain = "".join(SUPERSCRIPTS.get(char, char) for char in digits)
+    return int(plain) if plain.isdecimal() and len(plain) < 6 else 10**6
+
+
+class Scanner:
+    """Scans one text. ``coords`` and ``declared`` are needed to recognise ``d^2u/dxdy`` and ``dx(u)``."""
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        coords: Sequence[str] | None,
+        vectors: frozenset[str] = frozenset(),
+        declared: frozenset[str] = frozenset(),
+        origin: Sequence[int] | None = None,
+    ) -> None:
+        self.text = text
+        self.coords = coords
+        self.vectors = vectors
+        self.declared = declared
+        self.origin = origin
+        self.out: list[Lexeme] = []
+        self.errors: list[LanguageError] = []
+        self.brackets: list[tuple[str, int]] = []
+        names = sorted(coords, key=len, reverse=True) if coords is not None else []
+        spelled = "|".join(re.escape(form) for name in names for form in _spellings(name))
+        coordinate = spelled if coords is not None else f"[{LETTER}]"
+        if coords is not None and not names:
+            coordinate = "(?!)"
+        one = rf"(?:∂|d)\s*(?:{coordinate}|x(?=_))(?:_\{{?(?:[i-n]|\d+)\}}?)?\s*(?:{_POWER})?"
+        self._denominators = re.compile(rf"(?:{one}\s*)+(?![{LETTER}0-9_])")
+        self._denominator = re.compile(rf"(?:∂|d)\s*({coordinate}|x(?=_))(?:_\{{?([i-n]|\d+)\}}?)?\s*{_POWER}?\s*")
+
+    # ---------------------------------------------------------------------------------- output
+    def span(self, start: int, stop: int) -> Span:
+        """Map a place in the scanned text to the user's text."""
+        if self.origin is None:
+            return Span(start, stop)
+        first = self.origin[start] if start < len(self.origin) else (self.origin[-1] + 1 if self.origin else 0)
+        last = self.origin[stop - 1] + 1 if 0 < stop <= len(self.origin) else first + 1
+        return Span(first, max(last, first + 1))
+
+    def emit(self, kind: str, start: int, stop: int, value: object = None) -> None:
+        """Append a lexeme."""
+        tight = stop < len(self.text) and not self.text[stop].isspace()
+        self.out.append(Lexeme(kind, self.text[start:stop], self.span(start, stop), value, tight))
+
+    def fail(self, message: str, start: int, stop: int, code: str, suggestion: str | None = None) -> None:
+        """Note an error and go on, so that several are reported at once."""
+        if len(self.errors) < 20:
+            self.errors.append(OpSyntaxError(message, code=code, spans=(self.span(start, stop),), suggestion=suggestion))
+
+    # ---------------------------------------------------------------------------------- the loop
+    def scan(self) -> list[Lexeme]:
+        """Return all lexemes; errors are collected in ``errors``."""
+        text = self.text
+        if len(text) > MAX_TEXT:
+            raise OpLimitError(f"the text has {len(text)} characters; the limit is {MAX_TEXT}", code="E302")
+        position = 0
+        while position < len(text):
+            position = self._next(position)
+        for symbol, start in reversed(self.brackets):
+            what = {"(": "parenthesis", "{": "brace"}.get(symbol, "bar")
+            self.fail(f"this {what} is never closed", start, start + 1, "E012" if what == "bar" else "E011",
+                      "write norm(...) or abs(...) where bars would be nested" if what == "bar" else "add the closing one")
+        return self.out
+
+    def _next(self, at: int) -> int:
+        text = self.text
+        char = text[at]
+        if char == "\n":
+            if not self.brackets and not (self.out and self.out[-1].kind in ("PRODUCT", "SIGN", "EQUALS", "POWER")):
+                self.emit("SEP", at, at + 1)
+            return at + 1
+        if char.isspace():
+            return at + 1
+        if char == "#":
+            end = text.find("\n", at)
+            return len(text) if end < 0 else end
+        if char.isdecimal() or (char == "." and text[at + 1 : at + 2].isdecimal()):
+            return self._number(at)
+        if char in "∂d":
+            stop = self._leibniz(at) or self._partial(at)
+            if stop:
+                return stop
+        if char == "∂":
+            self.fail("∂ needs a coordinate", at, at + 1, "E020", "write ∂_x u, ∂u/∂x or d_x u")
+            return at + 1
+        if match := _IDENT.match(text, at):
+            return self._ident(match)
+        if match := _SUPER.match(text, at):
+            digits = "".join(SUPERSCRIPTS[c] for c in match[0])
+            if not re.fullmatch(r"[-+]?\d{1,4}", digits):
+                self.fail("this superscript is no whole number", at, match.end(), "E015", "write ^( ... )")
+                digits = "1"
+            self.emit("SUPER", at, match.end(), int(digits))
+            return match.end()
+        if char in "'\"‴":
+            return self._primes(at)
+        if char == "_" or char in _SUBCHARS:
+            return self._subscript(at)
+        if char in "|‖":
+            return self._bar(at)
+        return self._symbol(at)
+
+    # ---------------------------------------------------------------------------------- pieces
+    def _number(self, at: int) -> int:
+        match = _NUMBER.match(self.text, at)
+        assert match is not None
+        literal = match[0]
+        mantissa, _, exponent = literal.lower().partition("e")
+        if len(mantissa) > MAX_DIGITS or len(exponent) > 5 or abs(int(exponent or 0)) > 300:
+            self.errors.append(
+                OpLimitError(f"a number may have {MAX_DIGITS} digits and an exponent up to 300", code="E306",
+                             spans=(self.span(at, match.end()),))
+            )
+            literal = "1"
+        if not literal.isascii():
+            self.fail("write numbers with the digits 0-9", at, match.end(), "E016")
+            literal = "1"
+        self.emit("NUMBER", at, match.end(), Fraction(literal.rstrip(".") if literal.endswith(".") else literal))
+        return match.end()
+
+    def _ident(self, match: re.Match[str]) -> int:
+        start, end = match.span()
+        # ``u_x'`` and ``x_i`` end where the regular expression ends; a dangling underscore is reported by _subscript.
+        if self._at_statement_start():
+            label = _LABEL.match(self.text, start)
+            if label and not self.brackets:
+                self.emit("LABEL", start, label.end(), ascii_name(label[0][:-1].strip()))
+                return label.end()
+            if match[0] == "let":
+                self.emit("LET", start, end)
+                return end
+        subs: list[tuple[str, bool]] = []
+        if end - start > MAX_NAME:
+            self.errors.append(OpLimitError(f"a name of {end - start} characters; the limit is {MAX_NAME}", code="E310",
+                                            spans=(self.span(start, end),)))
+            return end
+        for sub in _SUB.finditer(match[2]):
+            braces = "{" in sub[0]
+            inner = sub[0].lstrip("_ ").strip("{}") if sub[0][0] == "_" else ascii_name(sub[0]).lstrip("_")
+            subs.append((ascii_name(inner).strip(), braces))
+        self.emit("NAME", start, end, Ident(ascii_name(match[1]), tuple(subs)))
+        return end
+
+    def _at_statement_start(self) -> bool:
+        return not self.out or self.out[-1].kind == "SEP"
+
+    def _primes(self, at: int) -> int:
+        end, count = at, 0
+        while end < len(self.text) and self.text[end] in "'\"‴":
+            count += {"'": 1, '"': 2, "‴": 3}[self.text[end]]
+            end += 1
+        if count > MAX_ORDER:
+            self.errors.append(OpLimitError(f"{count} primes; the limit is order {MAX_ORDER}", code="E304",
+                                            spans=(self.span(at, end),)))
+            count = 1
+        self.emit("PRIME", at, end, count)
+        return end
+
+    def _subscript(self, at: int) -> int:
+        match = _SUB.match(self.text, at)
+        if match is None:
+            self.fail("an underscore needs a subscript", at, at + 1, "E017", "write u_x, a_ij or (…)_x")
+            return at + 1
+        if not self.text[at - 1 : at].strip():
+            self.fail("a subscript or prime with nothing before it", at, match.end(), "E082", "write u_x, u' or (…)_x")
+        inner = match[0].lstrip("_ ").strip("{}") if match[0][0] == "_" else ascii_name(match[0]).lstrip("_")
+        self.emit("SUB", at, match.end(), (ascii_name(inner).strip(), "{" in match[0]))
+        return match.end()
+
+    def _bar(self, at: int) -> int:
+        text = self.text
+        double = text[at] == "‖" or text.startswith("||", at)
+        symbol = "‖" if double else "|"
+        end = at + (2 if text.startswith("||", at) else 1)
+        if self.brackets and self.brackets[-1][0] == symbol:
+            self.brackets.pop()
+            self.emit("BAR_CLOSE", at, end, symbol)
+        elif any(b == symbol for b, _ in self.brackets):
+            self.fail("nested bars cannot be told apart", at, end, "E012", "write norm(...) or abs(...) for the inner one")
+        else:
+            self.brackets.append((symbol, at))
+            self.emit("BAR_OPEN", at, end, symbol)
+        return end
+
+    def _symbol(self, at: int) -> int:
+        text = self.text
+        symbol = text[at : at + 2] if text[at : at + 2] in _SYMBOLS else text[at]
+        end = at + len(symbol)
+        kind = _SYMBOLS.get(symbol)
+        if kind is None or kind == "BAD":
+            self.fail(f"the character {symbol!r} has no meaning here", at, end, "E010", _character_hint(symbol))
+            return end
+        if kind in ("LPAR", "LBRACE"):
+            self.brackets.append((symbol, at))
+            if len(self.brackets) > MAX_DEPTH:
+                raise OpLimitError(f"brackets are nested deeper than {MAX_DEPTH}", code="E303", spans=(self.span(at, end),))
+        elif kind in ("RPAR", "RBRACE"):
+            wanted = "(" if kind == "RPAR" else "{"
+            if not self.brackets or self.brackets[-1][0] != wanted:
+                if self.brackets and self.brackets[-1][0] in "|‖":
+                    self.fail("this bar is not closed before the parenthesis", self.brackets[-1][1], at, "E012",
+                              "write norm(...) or abs(...) where bars would be nested")
+                    self.brackets.pop()
+                else:
+                    self.fail(f"nothing is opened for this {symbol!r}", at, end, "E011", "remove it, or open it before")
+                    return end
+            if self.brackets:
+                self.brackets.pop()
+        elif kind == "SEP" and self.brackets:
+            self.fail("';' inside brackets", at, end, "E011", "close the bracket first")
+            return end
+        elif kind == "NABLA":
+            follow = re.compile(r"\s*([·×⊗])").match(text, end)
+            if follow and self._nabla_takes(follow.end()):
+                self.emit({"·": "DIV", "×": "CURL", "⊗": "GRAD"}[follow[1]], at, follow.end())
+                return follow.end()
+        self.emit(kind, at, end, _RELATIONS.get(symbol, symbol))
+        return end
+
+    def _nabla_takes(self, at: int) -> bool:
+        """``∇·`` is the divergence, unless nothing follows that it could act on."""
+        rest = self.text[at:].lstrip(" ")
+        return bool(rest) and rest[0] not in ")=;,\n"
+
+    # ---------------------------------------------------------------------------------- derivatives
+    def _partial(self, at: int) -> int | None:
+        """``∂_x``, ``∂ₓ``, ``∂²_x``, ``d^2_x``: an operator whose order may stand before the subscript."""
+        match = _PARTIAL.match(self.text, at)
+        if match is None or (match[1] == "d" and "d" in self.declared):
+            return None
+        # Groups: 1 symbol; 2-5 power inside the look-ahead; 6-9 power; 10 subscript.
+        power = _order(match, 5) or 1
+        if power > MAX_ORDER:
+            self._too_high(at, match.end(), power)
+            power = 1
+        raw = match[10]
+        inner = raw.lstrip("_ ").strip("{}") if raw[0] == "_" else ascii_name(raw).lstrip("_")
+        self.emit("PARTIAL", at, match.end(), (ascii_name(inner).strip(), "{" in raw, power))
+        return match.end()
+
+    def _too_high(self, start: int, stop: int, order: int) -> None:
+        self.errors.append(
+            OpLimitError(f"a derivative of order {order}; the limit is {MAX_ORDER}", code="E304", spans=(self.span(start, stop),))
+        )
+
+    def _leibniz(self, at: int) -> int | None:
+        """``d/dx``, ``d^2u/dxdy``, ``∂²u/∂x∂y``, ``∂(u v)/∂x``."""
+        text = self.text
+        if at and (text[at - 1].isalnum() or text[at - 1] == "_") and text[at] == "d":
+            return None
+        head = _D_HEAD.match(text, at)
+        assert head is not None
+        order = _order(head, 1)
+        inside = head.end()
+        if text.startswith("/", inside):
+            return self._quotient(at, order, inside, None)
+        if text.startswith("(", inside):
+            if head[1] == "d" and order is None and "d" in self.declared:
+                return None
+            close = _matching(text, inside)
+            return None if close is None else self._quotient(at, order, close, (inside, close))
+        name = _IDENT.match(text, inside)
+        if name is None:
+            return None
+        if head[1] == "d" and order is None:
+            # ``du/dx`` without blank; ``delta/dx`` stays a quotient of names.
+            whole = _IDENT.match(text, at)
+            if head.end() != at + 1 or whole is None or ascii_name(whole[0]) in self.declared:
+                return None
+            if len(ascii_name(name[1])) > 1 and ascii_name(name[1]) not in self.declared and len(name[1]) > 1:
+                return None
+        end = name.end()
+        primes = re.compile(r"'*").match(text, end)
+        assert primes is not None
+        return self._quotient(at, order, primes.end(), (inside, primes.end()))
+
+    def _quotient(self, at: int, order: int | None, slash: int, operand: tuple[int, int] | None) -> int | None:
+        match = _SLASH.match(self.text, slash)
+        if match is None:
+            return None
+        start = match.end()
+        boxed = self.text.startswith("(", start)
+        below = self._denominators.match(self.text, start + 1 if boxed else start)
+        if below is None:
+            return None
+        end = below.end()
+        first = re.match(rf"d[{LETTER}0-9_]+", below[0])
+        if first and ascii_name(first[0]) in self.declared:
+            return None
+        if boxed:
+            if not self.text.startswith(")", end):
+                return None
+            end += 1
+        axes: list[Axis] = []
+        total = 0
+        for part in self._denominator.finditer(below[0].strip()):
+            power = _order(part, 2) or 1
+            total += power
+            name = ascii_name(part[1])
+            axis: Axis = (name, None)
+            if part[2] is not None:
+                axis = (name, int(part[2])) if part[2].isdecimal() else (None, part[2])
+            axes += [axis] * min(power, MAX_ORDER + 1)
+        while self.text[end - 1] == " ":
+            end -= 1
+        if total > MAX_ORDER:
+            self._too_high(at, end, total)
+            axes = axes[:1]
+        elif total != (order or 1):
+            self.fail(f"the order above is {order or 1}, the order below is {total}", at, end, "E021",
+                      f"write d^{total}u/{below[0].strip()}")
+        if operand is None:
+            self.emit("QUOTIENT", at, end, tuple(axes))
+            return end
+        self.emit("QUOTIENT", at, operand[0], tuple(axes))
+        # The operand is scanned as usual, then the denominator is skipped; it acts on this operand alone.
+        self.emit("OPEN", operand[0], operand[0] + 1)
+        position = operand[0]
+        while position < operand[1]:
+            position = self._next(position)
+        self.emit("CLOSE", operand[1] - 1, operand[1])
+        return end
+
+
+def _spellings(name: str) -> list[str]:
+    greek = [char for char, spelled in _GREEK_ITEMS if spelled == name]
+    return [name, *greek]
+
+
+def _matching(text: str, at: int) -> int | None:
+    depth = 0
+    for position in range(at, min(len(text), at + 4000)):
+        if text[position] == "(":
+            depth += 1
+        elif text[position] == ")":
+            depth -= 1
+            if depth == 0:
+                return position + 1
+        elif text[position] == "\n" and depth == 0:
+            return None
+    return None
+
+
+def _character_hint(symbol: str) -> str | None:
+    return {
+        "[": "use parentheses for grouping; [ ] declares lengths, as in fields=\"u[3]\"",
+        "]": "use parentheses for grouping",
+        "±": "write two equations",
+        "\\": "a LaTeX command needs letters, such as \\partial",
+        "!": "comparisons are written !=; factorials are not supported",
+        "@": "write dot(a, b) or a·b",
+        "%": "comments start with #",
+        "∫": "integrals are not part of the language",
+        "√": "write sqrt(...)",
+        "∞": "there is no infinity",
+        "&": "only LaTeX text uses & to align",
+    }.get(symbol)
+
+
+def coordinate_suffix(text: str, coords: Sequence[str], *, repeats: bool) -> list[str] | None:
+    """Split a subscript into coordinates: ``xxt``, ``theta theta``, ``x,y``; with ``repeats`` also ``5x``.
+
+    Example:
+        >>> coordinate_suffix("theta theta", ["t", "theta"], repeats=True)
+        ['theta', 'theta']
+        >>> coordinate_suffix("5x", ["t", "x"], repeats=True)
+        ['x', 'x', 'x', 'x', 'x']
+    """
+    parts: list[str] = []
+    for word in re.split(r"[\s,]+", text.strip()):
+        for count, letters in re.findall(r"(\d*)([^\d]+)", word):
+            if count and not repeats:
+                return None
+            split = split_names(letters, coords)
+            if split is None:
+                return None
+            if count and int(count[:4]) > MAX_ORDER:
+                raise OpLimitError(f"a derivative of order {count[:8]}; the limit is {MAX_ORDER}", code="E304")
+            # ``5x`` repeats the coordinate right after the number: ``2xy`` is xxy.
+            parts += [split[0]] * (int(count) - 1 if count else 0) + split
+        if re.fullmatch(r"\d*", word) or re.search(r"\d$", word):
+            return None
+    return parts or None
+
+
+def _greek_items() -> list[tuple[str, str]]:
+    from opdsl.grammar.names import GREEK
+
+    return list(GREEK.items())
+
+
+_GREEK_ITEMS = _greek_items()

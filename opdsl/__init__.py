@@ -1,0 +1,28 @@
+"""opdsl: differential operators written as text, evaluated fast on networks.
+
+    >>> import numpy as np, opdsl
+    >>> heat = opdsl.operator("u_t - nu u_xx", coords="t x", params="nu")
+    >>> heat(lambda p: p[:, 0] * p[:, 1] ** 2, np.array([[1.0, 3.0]]), nu=0.5)
+    array([8.])
+"""
+
+from opdsl import errors as errors
+from opdsl.agreement import check_backends as check_backends
+from opdsl.api import Expression as Expression
+from opdsl.api import Operator as Operator
+from opdsl.api import expression as expression
+from opdsl.api import from_sympy as from_sympy
+from opdsl.api import operator as operator
+from opdsl.api import parse as parse
+from opdsl.api import sobolev as sobolev
+from opdsl.backends import backend as backend
+from opdsl.errors import OpdslError as OpdslError
+from opdsl.errors import OpdslWarning as OpdslWarning
+from opdsl.plan import Plan as Plan
+from opdsl.registration import jet_rule as jet_rule
+from opdsl.results import Residuals as Residuals
+
+# After everything that imports the module of this name: the public function takes its place in the namespace.
+from opdsl.spaces import derivative_space as derivative_space  # isort: skip
+
+__version__ = "0.1.0"

@@ -1,0 +1,86 @@
+"""Check a file of equations or a problem file: every error of every equation, with its place.
+
+A file of equations is plain text with its declarations in front (``coords: t x; params: nu``) or given as options.
+The exit code is 0 where all files are right and 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from opdsl.errors import LanguageError
+    from opdsl.expr import System
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("file", nargs="+", help="texts (with declarations, or the options below) or problem files (.toml)")
+    parser.add_argument("--coords", help='coordinates in the order of the columns, such as "t x y"')
+    parser.add_argument("--fields", help='unknowns, such as "u[2] p"')
+    parser.add_argument("--params", help='parameters and coefficients, such as "nu a_ij"')
+
+
+def run(given: argparse.Namespace) -> int:
+    """Exit code 0 where all files are right, 1 otherwise."""
+    wrong = 0
+    for name in given.file:
+        problems = list(_wrong(Path(name), given))
+        if not problems:
+            print(f"{name}: right")
+        wrong += bool(problems)
+        for problem in problems:
+            print(problem, file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _wrong(path: Path, given: argparse.Namespace) -> Iterator[str]:
+    """Everything that is wrong with a file, each with ``file:line`` where a place is known."""
+    from opdsl.errors import LanguageError, OpdslError, OpErrors
+    from opdsl.grammar import parse_system
+    from opdsl.problem import load_problem
+
+    try:
+        if path.suffix == ".toml":
+            load_problem(path)
+            return
+        text = path.read_text(encoding="utf-8")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            system = parse_system(text, coords=given.coords, fields=given.fields, params=given.params)
+            for error in _expansion_errors(system):
+                yield _placed(path, text, error)
+    except LanguageError as error:
+        for each in error.errors if isinstance(error, OpErrors) else (error,):
+            yield _placed(path, text, each)
+    except OpdslError as error:
+        yield f"{path}: {error}"
+    except (OSError, UnicodeDecodeError) as error:
+        yield f"{path}: cannot be read: {error}"
+
+
+def _expansion_errors(system: System) -> Iterator[LanguageError]:
+    """Expand the equations one by one, so that one that fails does not hide the next."""
+    from opdsl.calculus import conditions, expand
+    from opdsl.errors import LanguageError
+
+    # An open length is checked at the smallest one that has all operators.
+    dimension = None if system.symbolic is None else 3
+    for equation in system.equations:
+        alone = replace(system, equations=(equation,))
+        try:
+            expand(alone, dimension)
+            conditions(alone, dimension)
+        except LanguageError as error:
+            yield error
+
+
+def _placed(path: Path, text: str, error: LanguageError) -> str:
+    line = text.count("\n", 0, error.spans[0].start) + 1 if error.spans else None
+    return f"{path}:{line}: {error}" if line else f"{path}: {error}"

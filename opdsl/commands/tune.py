@@ -1,0 +1,35 @@
+"""Measure how fast this machine is at each kind of work, so that plans fit it; takes about a minute for each backend.
+
+The rates are kept in the user's cache folder (OPDSL_CACHE_DIR overrides it) until opdsl or the framework changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--backend", choices=("jax", "torch", "numpy"), action="append", help="default: all that are installed")
+    parser.add_argument("--seconds", type=float, default=50.0, help="for each backend, at most (default: %(default)g)")
+    parser.add_argument("--dry-run", action="store_true", help="measure and print, keep nothing")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Measure, print, keep."""
+    from opdsl import calibration
+    from opdsl.describe import seconds_text
+    from opdsl.tuning import calibrate, predictions
+
+    names = given.backend or [b for b in ("jax", "torch", "numpy") if calibration.framework_version(b)]
+    for name in names:
+        print(f"{name} {calibration.framework_version(name)}")
+        found, device = calibrate(name, budget=given.seconds, progress=lambda text: print(f"  {text}", file=sys.stderr))
+        print(f"  a network 128x128x128 on 1024 points, {device}:")
+        for what, seconds in predictions(name, device, found).items():
+            print(f"    {what}: {seconds_text(seconds)}")
+        if not given.dry_run:
+            path = calibration.save(name, device, found)
+            print("  not kept: OPDSL_CACHE_DIR is empty" if path is None else f"  kept in {path}")
+    return 0

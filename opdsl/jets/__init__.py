@@ -1,0 +1,1 @@
+"""The engine: push jets forward over a captured graph (elementwise, linear, bilinear)."""

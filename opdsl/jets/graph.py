@@ -1,0 +1,171 @@
+"""The captured graph: what a backend hands to the engine.
+
+A graph is a straight line of nodes over numbered values. A node says *how its primitive meets a jet* through its rule and
+keeps one callable that evaluates the primitive on the framework's own arrays. Rules never mention a framework, so they
+exist once; a backend only classifies its primitives.
+
+=================  ==========================================================  ============================
+rule               meaning for y = f(a, b, …)                                  examples
+=================  ==========================================================  ============================
+`Constant`         no derivative: y is a plain array                           floor, sign, comparisons, iota
+`Elementwise`      y = σ(a) element by element, σ from the table of `taylor`   tanh, exp, erf
+`Sum`              y = ± a ± b … with broadcasting                             add, sub, neg
+`Linear`           jointly linear in some operands, the rest constant          reshape, sum, gather, concat
+`Bilinear`         linear in each of two operands                              mul, matmul, convolution
+`PiecewiseLinear`  linear near almost every point; tangent at the primal       max, sort, abs, clamp
+`Composed`         written with the operations above                           softmax, division, power
+=================  ==========================================================  ============================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from opdsl.jets.taylor import Elementary
+
+Array = Any
+"""An array of whichever framework is in use. The engine never looks inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a primitive acts on jets. One of the final subclasses below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Rule):
+    """The output has no derivative with respect to the point (piecewise constant, random, or detached)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elementwise(Rule):
+    """y = σ(a) for one operand, element by element. ``function`` is an entry of `opdsl.jets.taylor`."""
+
+    function: Elementary
+
+
+@dataclass(frozen=True, slots=True)
+class Sum(Rule):
+    """y = Σ signs[i] · operand[i], broadcast to the output's shape. Constant operands touch channel 0 only."""
+
+    signs: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Linear(Rule):
+    """Jointly linear (homogeneous) in the operands at ``positions`` (None: in all of them).
+
+    Operands elsewhere are indices, masks or sizes and must not carry a jet.
+    """
+
+    positions: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bilinear(Rule):
+    """Linear in each of the two operands at ``positions``; with one of them constant it is a linear map."""
+
+    positions: tuple[int, int] = (0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class PiecewiseLinear(Rule):
+    """Locally linear. ``tangent(xp, primals, tangents)`` is linear in the tangents (one per operand, None for constants).
+
+    The value at a kink is whatever ``tangent`` says there; document it where a kink is reachable.
+    """
+
+    tangent: Callable[[Any, Sequence[Array], Sequence[Array | None]], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Composed(Rule):
+    """``build(ops, *operands)`` writes the primitive with the jet operations of ``ops`` (`propagate.JetOps`).
+
+    Operands arrive as jets or plain arrays; the result is one of these, or a tuple for several outputs.
+    """
+
+    build: Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """Static facts of one value. ``batch_axis`` is the position of the point axis; None in graphs of one point, and for
+    values that do not depend on the points."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    batch_axis: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One primitive.
+
+    Args:
+        primitive: the framework's name of it, for messages and counts (``dot_general``, ``aten.mm.default``).
+        rule: how it acts on jets.
+        inputs: value numbers of the operands, in the order ``apply`` takes them.
+        outputs: value numbers of the results.
+        apply: evaluates the primitive on arrays: ``apply(*operands)`` gives an array, or a tuple when ``several``.
+        several: whether ``apply`` returns a tuple.
+        flexible: whether ``apply`` also accepts operands whose batch axis has length 1 (no baked batch size).
+    """
+
+    primitive: str
+    rule: Rule
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    apply: Callable[..., Any] = field(compare=False)
+    several: bool = False
+    flexible: bool = False
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A function of the point x and of constants (weights and everything else it closes over).
+
+    Args:
+        values: facts of every value, by number.
+        x: the value number of the input.
+        constants: value numbers of the constants, in the order in which they are supplied at each evaluation.
+        nodes: in execution order.
+        outputs: value numbers of the results; one for an array-valued function.
+    """
+
+    values: tuple[Value, ...]
+    x: int
+    constants: tuple[int, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[int, ...]
+
+    def dependent(self) -> frozenset[int]:
+        """Values that can carry a jet: those reached from x through rules other than `Constant`."""
+        reached = {self.x}
+        for node in self.nodes:
+            if not isinstance(node.rule, Constant) and any(i in reached for i in node.inputs):
+                reached.update(node.outputs)
+        return frozenset(reached)
+
+    def last_use(self) -> dict[int, int]:
+        """For each value the position of the last node that reads it, so that an interpreter can drop it there."""
+        last = {i: position for position, node in enumerate(self.nodes) for i in node.inputs}
+        for i in self.outputs:
+            last[i] = len(self.nodes)
+        return last
+
+
+def evaluate(graph: Graph, x: Array, constants: Sequence[Array]) -> tuple[Array, ...]:
+    """Evaluate the captured function itself: a plain forward pass."""
+    store: dict[int, Array] = {graph.x: x, **dict(zip(graph.constants, constants, strict=True))}
+    last = graph.last_use()
+    for position, node in enumerate(graph.nodes):
+        result = node.apply(*(store[i] for i in node.inputs))
+        store.update(zip(node.outputs, result if node.several else (result,), strict=True))
+        for i in node.inputs:
+            if last[i] == position:
+                store.pop(i, None)
+    return tuple(store[i] for i in graph.outputs)

@@ -1,0 +1,87 @@
+"""What an operator of several equations returns: a record that behaves like a tuple and knows the names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from opdsl.errors import BindingError, unknown
+
+
+class Residuals:
+    """One array per equation, in order: unpacks and indexes like a tuple, and by name.
+
+    Registered as a pytree with JAX and torch.
+
+    Example:
+        >>> r = Residuals(("mom", "div"), (1.0, 2.0))
+        >>> mom, div = r
+        >>> r["div"], r.mom, list(r.items())
+        (2.0, 1.0, [('mom', 1.0), ('div', 2.0)])
+    """
+
+    __slots__ = ("_names", "_values")
+
+    def __init__(self, names: tuple[str, ...], values: tuple[Any, ...]) -> None:
+        self._names, self._values = names, values
+        _register()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, key: int | slice | str) -> Any:
+        if isinstance(key, str):
+            if key not in self._names:
+                raise BindingError(unknown("no equation", key, self._names, "Equations"))
+            return self._values[self._names.index(key)]
+        return self._values[key]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._names:
+            raise AttributeError(name)
+        return self._values[self._names.index(name)]
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of the equations."""
+        return self._names
+
+    def values(self) -> tuple[Any, ...]:
+        """The arrays."""
+        return self._values
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Names and arrays."""
+        return zip(self._names, self._values, strict=True)
+
+    def map(self, change: Callable[[Any], Any]) -> Residuals:
+        """Apply a function to every array."""
+        return Residuals(self._names, tuple(change(v) for v in self._values))
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{n}={tuple(getattr(v, 'shape', ()))}" for n, v in self.items())
+        return f"Residuals({inner})"
+
+
+_registered: set[str] = set()
+
+
+def _register() -> None:
+    """Tell frameworks that are already loaded that this is a container; importing this module loads none."""
+    if "jax" in sys.modules and "jax" not in _registered:
+        from jax import tree_util
+
+        _registered.add("jax")
+        tree_util.register_pytree_node(
+            Residuals, lambda r: (r._values, r._names), lambda names, values: Residuals(names, tuple(values))
+        )
+    if "torch" in sys.modules and "torch" not in _registered:
+        from torch.utils import _pytree
+
+        _registered.add("torch")
+        _pytree.register_pytree_node(
+            Residuals, lambda r: (list(r._values), r._names), lambda values, names: Residuals(tuple(names), tuple(values))
+        )

@@ -1,0 +1,123 @@
+"""What a strategy is: it looks at the operators wanted of one network and proposes a method, or says why it cannot."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from opdsl.counting import CountingOps, Effort, Execution, Shape, stand_ins
+from opdsl.jets.graph import Array, Graph
+from opdsl.pointwise import Environment
+from opdsl.split import LinearOperator
+
+
+@dataclass(frozen=True)
+class Request:
+    """The operators wanted of all fields that share one network.
+
+    Args:
+        operators: without repetition; each is read for every output column.
+        dimension: number of coordinate columns d.
+        space: the columns over which index sums run.
+        differentiable: whether the backend has automatic differentiation of its own.
+        known: constant arrays that are known while planning, by name: they may be factored. Everything else is a
+            run-time weight.
+        outputs: number of output columns m.
+    """
+
+    operators: tuple[LinearOperator, ...]
+    dimension: int
+    space: Sequence[int]
+    differentiable: bool = True
+    known: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    outputs: int = 1
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a method would be evaluated, as far as its work depends on it.
+
+    Args:
+        graph: the captured network, or a description of one (`opdsl.counting.layers`).
+        points: number of points.
+        execution: how the backend runs it.
+        space: the columns over which index sums run.
+        bindings: shape of every bound array, and whether it varies from point to point.
+        functions: names of bound functions.
+    """
+
+    graph: Graph
+    points: int
+    execution: Execution
+    space: tuple[int, ...] = ()
+    bindings: Mapping[str, tuple[Shape, bool]] = field(default_factory=dict)
+    functions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a strategy does not apply."""
+
+    strategy: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What a method delivers: the value (…, m) and every operator (…, m), or (…, m, D) for a family."""
+
+    value: Array
+    operators: Mapping[LinearOperator, Array]
+
+
+class Method(ABC):
+    """A strategy applied to one request: static, printable, and able to evaluate.
+
+    Attributes:
+        strategy: the strategy's name.
+        channels: arrays carried through the network, the value included.
+        order: highest order of differentiation.
+    """
+
+    strategy: str
+    channels: int
+    order: int
+
+    @abstractmethod
+    def evaluate(self, env: Environment, graph: Graph, constants: Sequence[Array]) -> Delivered:
+        """Value and operators at ``env.x``; run-time coefficients are evaluated in ``env``."""
+
+    @abstractmethod
+    def details(self) -> list[str]:
+        """Lines for `explain`: what is carried."""
+
+    def effort(self, where: Surroundings) -> Effort:
+        """The work of one evaluation, counted by running `evaluate` on arrays without numbers."""
+        ops = CountingOps(where.graph, where.points, where.execution)
+        functions = {name: lambda _orders, *values, name=name: ops.special(name)(values[0]) for name in where.functions}
+        env = Environment(ops, ops.point, where.space, stand_ins(ops, where.bindings), functions=functions)
+        self.evaluate(env, ops.graph, ops.constants)
+        return ops.tally.effort()
+
+
+class Strategy(ABC):
+    """One way to differentiate, named as in the literature. Stateless; one instance each, in `opdsl.strategies.STRATEGIES`."""
+
+    name: ClassVar[str]
+    reference: ClassVar[str]
+
+    @abstractmethod
+    def propose(self, request: Request) -> Method | Refusal:
+        """A method for the request, or the reason why this strategy does not apply."""
+
+
+def columns(output: Array, per_point: bool, ops: Any) -> Array:
+    """Bring an output to (…, m): a scalar per point becomes one column."""
+    wanted = 1 if per_point else 2
+    shape = tuple(output.shape)
+    return output if len(shape) == wanted else ops.xp.reshape(output, (*shape, 1))

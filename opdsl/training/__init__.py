@@ -1,0 +1,1 @@
+"""Training of physics-informed networks: points, networks and the two trainers behind `opdsl.solve`."""

@@ -1,0 +1,36 @@
+"""Frameworks in double precision on one thread, derandomised property tests, and one fixture per array framework."""
+
+from __future__ import annotations
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+# Programs here are compiled once and run once: spend nothing on optimising them.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_multi_thread_eigen=false")
+
+import jax
+import pytest
+import torch
+from engines import ENGINES, Engine
+from hypothesis import HealthCheck, settings
+
+jax.config.update("jax_enable_x64", True)
+torch.set_num_threads(1)
+
+settings.register_profile(
+    "opdsl", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("opdsl")
+
+
+@pytest.fixture(params=list(ENGINES))
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each array framework in turn: JAX, torch, NumPy, and the strict array-API implementation."""
+    return ENGINES[request.param]
+
+
+@pytest.fixture(params=["jax", "torch"])
+def differentiable(request: pytest.FixtureRequest) -> Engine:
+    """The frameworks with automatic differentiation."""
+    return ENGINES[request.param]

@@ -1,0 +1,73 @@
+"""Hostile input is refused with a code and bounded work; the bounds are counters, so a slow machine does not matter."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from opdsl.calculus import differentiate, expand
+from opdsl.calculus.differentiate import Differentiator
+from opdsl.errors import LanguageError
+from opdsl.grammar import parse_system
+from opdsl.residual import Mul
+from opdsl.simplify import mul
+from tests.language_gallery import GALLERY
+
+HOSTILE: list[tuple[str, dict[str, str], str]] = [
+    ("laplace(" * 50 + "u" + ")" * 50, {}, "E304"),
+    ("laplace(" * 50 + "u^3" + ")" * 50, {}, "E307"),
+    ("(1+∇²)^1000 u", {}, "E304"),
+    ("(1+∇²)^16(u^3)", {}, "E307"),
+    ("lap^8 (sin(u))", {}, "E307"),
+    ("d_x^30 (1/u)", {}, "E307"),
+    ("d_x^6 " + "sin(" * 50 + "u" + ")" * 50, {}, "E307"),
+    ("(" * 5000 + "u" + ")" * 5000, {}, "E303"),
+    ("u_t + " * 166_666 + "u", {}, "E302"),
+    ("laplace(u)", {"coords": "x[1000000000]", "fields": "u"}, "E305"),
+]
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What the differentiator is charged, and the factors and terms the products really went through."""
+    counted: list[tuple[int, int]] = []
+    products = [0]
+
+    def counting(*factors: object) -> object:
+        products[0] += sum(len(f.factors) if isinstance(f, Mul) else 1 for f in factors)
+        return mul(*factors)  # type: ignore[arg-type]
+
+    def spend(self: Differentiator, amount: int) -> None:
+        try:
+            plain(self, amount)
+        finally:
+            counted.append((self.work, products[0]))
+
+    plain = Differentiator.spend
+    monkeypatch.setattr(differentiate, "mul", counting)
+    monkeypatch.setattr(Differentiator, "spend", spend)
+    return counted
+
+
+@pytest.mark.parametrize(("text", "declarations", "code"), HOSTILE, ids=[t[:24] for t, _, _ in HOSTILE])
+def test_hostile_text_is_refused(text: str, declarations: dict[str, str], code: str, work: list[tuple[int, int]]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(LanguageError) as caught:
+            expand(parse_system(text, **(declarations or {"coords": "t x y", "fields": "u"})))
+    assert caught.value.code == code
+    charged, handled = work[-1] if work else (0, 0)
+    assert charged < 2 * differentiate.MAX_WORK
+    # The charge is honest: what was really multiplied is not much more than what was charged for.
+    assert handled < 4 * differentiate.MAX_WORK
+
+
+def test_the_equations_of_the_gallery_stay_far_below(work: list[tuple[int, int]]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for text, declarations in GALLERY:
+            expand.__globals__["_expand"].cache_clear()
+            expand(parse_system(text, **declarations))
+    assert work
+    assert max(charged for charged, _ in work) < differentiate.MAX_WORK / 20
