@@ -63,10 +63,10 @@ def _lines() -> Iterator[str]:
     yield "```"
     examples = {e.code: e.examples for e in SYNTAX} | OTHER
     for code in sorted(examples):
-        text = min((t for t in examples[code] if t.isprintable() and t.strip()), key=len, default=None)
-        if text is not None:
-            shown = text if len(text) <= 60 else text[:57] + "…"
-            yield from ("", f"### {code}", "", "```text", shown, "", *_said(text).splitlines(), "```")
+        shortest = min((t for t in examples[code] if t.isprintable() and t.strip()), key=len, default=None)
+        if shortest is not None:
+            shown = shortest if len(shortest) <= 60 else shortest[:57] + "…"
+            yield from ("", f"### {code}", "", "```text", shown, "", *_said(shortest).splitlines(), "```")
 
 
 def _said(text: str) -> str:
