@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from opdsl.backends.jax_equation import Equation, Inner
+from opdsl.backends.jax_equation import Equation
+from opdsl.jets.derivative import Inner
 from opdsl.jets.graph import Array, Composed, Rule, evaluate
 from opdsl.jets.jet import Jet
 from opdsl.jets.propagate import push_forward

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opdsl.errors import MissingRuleError
-from opdsl.jets.graph import Array, Graph
+from opdsl.jets.derivative import Inner
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,6 @@ class Equation:
     order: int | None
     linear: tuple[bool, ...]
     inner: Callable[[Any, int | None, Sequence[bool]], Inner]
-
-
-@dataclass(frozen=True)
-class Inner:
-    """A program inside another: the body of a loop, a branch, a first derivative.
-
-    Args:
-        graph: its leading constants are the program's inputs; any of them may carry a jet.
-        arrays: for the remaining constants.
-        linear: which outputs depend on inputs that were flagged as directions.
-    """
-
-    graph: Graph
-    arrays: tuple[Array, ...]
-    linear: tuple[bool, ...]
 
 
 def missing_error(primitive: str, why: str = "") -> MissingRuleError:

@@ -18,8 +18,9 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-from opdsl.backends.jax_equation import Equation, Inner
+from opdsl.backends.jax_equation import Equation
 from opdsl.backends.jax_rules import INLINED, known_function, rule_for
+from opdsl.jets.derivative import Inner
 from opdsl.jets.graph import Array, Constant, Graph, Linear, Node, Rule, Value
 
 CALLS: dict[str, str] = {

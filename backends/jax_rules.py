@@ -7,7 +7,6 @@ live in `opdsl.jets.rules`; here are only those whose definition is a JAX primit
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,18 +17,20 @@ from jax import lax
 from opdsl.backends import jax_control
 from opdsl.backends.jax_derivative import by_first_derivative
 from opdsl.backends.jax_equation import Equation, missing_error
-from opdsl.errors import OpdslWarning
 from opdsl.jets import rules
+from opdsl.jets.derivative import announced
 from opdsl.jets.graph import (
     Array,
     Bilinear,
     Composed,
     Constant,
+    Derived,
     Elementwise,
     Linear,
     PiecewiseLinear,
     Rule,
     Sum,
+    chooses,
 )
 from opdsl.jets.taylor import ELEMENTARY, Elementary, power
 
@@ -45,26 +46,9 @@ def rule_for(equation: Equation) -> Rule:
     return entry if isinstance(entry, Rule) else entry(equation)
 
 
-_warned: set[str] = set()
-
-
+@chooses(Derived)
 def _unlisted(equation: Equation) -> Rule:
-    rule = by_first_derivative(equation)
-    assert isinstance(rule, Composed)
-
-    def build(ops: Any, *operands: Operand) -> Any:
-        result = rule.build(ops, *operands)
-        if equation.primitive not in _warned:
-            _warned.add(equation.primitive)
-            warnings.warn(
-                f"the JAX primitive '{equation.primitive}' has no jet rule of its own; its first derivative is used, which costs "
-                "up to 2^(K/2) evaluations for an operator of order K. Give it a rule with opdsl.jet_rule.",
-                OpdslWarning,
-                stacklevel=2,
-            )
-        return result
-
-    return Composed(build)
+    return announced(by_first_derivative(equation), equation.primitive, "JAX")
 
 
 # ------------------------------------------------------------------------------------------------- elementwise
@@ -96,7 +80,6 @@ def _smooth_in(position: int) -> Callable[[Equation], Rule]:
 
     def entry(equation: Equation) -> Rule:
         general = by_first_derivative(equation)
-        assert isinstance(general, Composed)
 
         def build(ops: Any, *operands: Operand) -> Operand:
             if any(ops.is_jet(o) for i, o in enumerate(operands) if i != position):
@@ -132,15 +115,18 @@ def _zeta(equation: Equation) -> Rule:
     return Composed(build)
 
 
+@chooses(Elementwise, Composed)
 def _pow(equation: Equation) -> Rule:
     exponent = equation.known[1]
     return Composed(rules.power_of) if exponent is None else Elementwise(power(exponent))
 
 
+@chooses(Elementwise)
 def _integer_pow(equation: Equation) -> Rule:
     return Elementwise(power(equation.params["y"]))
 
 
+@chooses(PiecewiseLinear, Composed)
 def _abs(equation: Equation) -> Rule:
     if not jnp.issubdtype(equation.dtypes[0], jnp.complexfloating):
         return PiecewiseLinear(rules.abs_tangent)
@@ -157,11 +143,17 @@ def _rem_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | N
     return other if d_a is None else d_a + other
 
 
+@chooses(Linear, Constant)
 def _convert(equation: Equation) -> Rule:
     return Linear() if jnp.issubdtype(equation.params["new_dtype"], jnp.inexact) else Constant()
 
 
 # --------------------------------------------------------------------------------------------------- selection
+
+
+@chooses(Linear)
+def _select_n(equation: Equation) -> Rule:
+    return Linear(tuple(range(1, len(equation.shapes))))
 
 
 def linear_at(*positions: int) -> Callable[[Equation], Rule]:
@@ -191,7 +183,6 @@ def linear_or_derivative(*positions: int) -> Callable[[Equation], Rule]:
 
 def _linear_or_derivative(equation: Equation, positions: Sequence[int]) -> Rule:
     general = by_first_derivative(equation)
-    assert isinstance(general, Composed)
 
     def build(ops: Any, *operands: Operand) -> Any:
         moving = [i for i, o in enumerate(operands) if ops.is_jet(o)]
@@ -215,6 +206,7 @@ def _linear_solve(equation: Equation) -> Rule:
     return _linear_or_derivative(equation, range(first, len(equation.shapes)))
 
 
+@chooses(PiecewiseLinear)
 def _tangent_by_jvp(equation: Equation) -> Rule:
     """A locally linear primitive whose tangent JAX knows better than any formula in ``xp``."""
 
@@ -233,12 +225,17 @@ def _tangent_by_jvp(equation: Equation) -> Rule:
 
 
 def _extremum(largest: bool) -> Callable[[Equation], Rule]:
-    return lambda equation: PiecewiseLinear(rules.extremum_tangent(equation.params["axes"], False, largest))
+    @chooses(PiecewiseLinear)
+    def entry(equation: Equation) -> Rule:
+        return PiecewiseLinear(rules.extremum_tangent(equation.params["axes"], False, largest))
+
+    return entry
 
 
 def _running_extremum(compare: Callable[..., Array]) -> Callable[[Equation], Rule]:
     """cummax and cummin: channels follow the position where the running extremum was attained last."""
 
+    @chooses(PiecewiseLinear)
     def entry(equation: Equation) -> Rule:
         axis, reverse = equation.params["axis"], equation.params["reverse"]
 
@@ -362,7 +359,7 @@ TABLE: dict[str, Entry] = {
     "clamp": PiecewiseLinear(rules.clamp_tangent),
     "rem": PiecewiseLinear(_rem_tangent),
     "convert_element_type": _convert,
-    "select_n": lambda equation: Linear(tuple(range(1, len(equation.shapes)))),
+    "select_n": _select_n,
     "gather": Linear((0,)),
     "dynamic_slice": Linear((0,)),
     "dynamic_update_slice": Linear((0, 1)),
@@ -419,6 +416,7 @@ def _xlogy(ops: Any, x: Operand, y: Operand) -> Operand:
     return ops.mul(x, ops.elementwise("log", ops.where(both, jnp.ones_like(y0), y)))
 
 
+@chooses(Elementwise)
 def _gelu(equation: Equation) -> Rule:
     """`jax.nn.gelu`: which of its two forms it is shows in its body only."""
     exact = any(e.primitive.name in ("erf", "erfc") for e in equation.params["jaxpr"].jaxpr.eqns)

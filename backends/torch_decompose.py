@@ -173,6 +173,11 @@ _OWN: dict[Any, Callable[..., Any]] = {
 }
 
 
+def own() -> list[str]:
+    """Operators that are decomposed here, for the documentation."""
+    return sorted({op.__name__.partition(".")[0] for op in _OWN})
+
+
 _KEPT = frozenset({"i0", "special_i0", "special_i0e", "special_i1", "special_i1e"})
 
 

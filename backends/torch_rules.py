@@ -19,7 +19,7 @@ from torch import Tensor
 from opdsl.backends.torch_record import AtenCall, CustomFunction, Slot
 from opdsl.errors import MissingRuleError
 from opdsl.jets import rules
-from opdsl.jets.graph import Bilinear, Composed, Constant, Elementwise, Linear, PiecewiseLinear, Rule, Sum
+from opdsl.jets.graph import Bilinear, Composed, Constant, Elementwise, Linear, PiecewiseLinear, Rule, Sum, chooses
 from opdsl.jets.taylor import ELEMENTARY, Elementary, power
 
 
@@ -73,7 +73,7 @@ def enter(names: str, entry: Entry | Rule) -> None:
 
 
 def _always(rule: Rule) -> Entry:
-    return lambda _facts: rule
+    return chooses(type(rule))(lambda _facts: rule)
 
 
 def lookup(op: Any) -> Entry | None:
@@ -133,6 +133,7 @@ def composed(rule: Callable[..., Any], *names: str) -> Entry:
 def tangent(rule: Callable[..., Any], *names: str) -> Entry:
     """A piecewise linear operator; arguments in the order of ``names``, Python numbers become constants of the right dtype."""
 
+    @chooses(PiecewiseLinear)
     def entry(facts: Facts) -> Rule:
         given = [facts[name] for name in names]
 
@@ -154,6 +155,7 @@ def tangent(rule: Callable[..., Any], *names: str) -> Entry:
 def _signed(sign: float) -> Entry:
     """self ± alpha · other, one of them possibly a number."""
 
+    @chooses(Sum)
     def entry(facts: Facts) -> Rule:
         signs = {"self": 1.0, "other": sign * float(facts["alpha"])}
         return Sum(tuple(s for name, s in signs.items() if isinstance(facts[name], Slot)))
@@ -161,16 +163,19 @@ def _signed(sign: float) -> Entry:
     return entry
 
 
+@chooses(Sum)
 def _reversed_difference(facts: Facts) -> Rule:
     # rsub(self, other) = other − alpha · self
     signs = [-float(facts["alpha"])] + ([1.0] if isinstance(facts["other"], Slot) else [])
     return Sum(tuple(signs))
 
 
+@chooses(Bilinear, Linear)
 def _product(facts: Facts) -> Rule:
     return Bilinear() if len(facts.operands) == 2 else Linear()
 
 
+@chooses(Constant, Linear, Composed)
 def _quotient(facts: Facts) -> Rule:
     if facts.call.kwargs.get("rounding_mode") is not None:
         return Constant()
@@ -179,6 +184,7 @@ def _quotient(facts: Facts) -> Rule:
     return composed(rules.divide, "self", "other")(facts)
 
 
+@chooses(Elementwise, Composed)
 def _power(facts: Facts) -> Rule:
     exponent = facts["exponent"]
     if not isinstance(exponent, Slot):
@@ -241,9 +247,10 @@ def _gamma_family(start: int) -> Elementary:
 
 enter("lgamma prims::lgamma", Elementwise(_gamma_family(-1)))
 enter("digamma prims::digamma", Elementwise(_gamma_family(0)))
-enter("polygamma", lambda facts: Elementwise(_gamma_family(int(facts["n"]))))
+enter("polygamma", chooses(Elementwise)(lambda facts: Elementwise(_gamma_family(int(facts["n"])))))
 
 
+@chooses(PiecewiseLinear, Composed)
 def _modulus(facts: Facts) -> Rule:
     if not facts.operands[0].is_complex():
         return tangent(rules.abs_tangent, "self")(facts)
@@ -264,6 +271,7 @@ enter("sgn sign floor ceil round trunc heaviside zeros_like ones_like full_like 
       "nextafter floor_divide new_zeros new_ones new_full new_empty signbit isnan isinf isfinite", Constant())  # fmt: skip
 
 
+@chooses(PiecewiseLinear)
 def _clamp(facts: Facts) -> Rule:
     low, high = (None if name not in _argument_names(facts) else facts[name] for name in ("min", "max"))
 
@@ -285,6 +293,7 @@ def _argument_names(facts: Facts) -> set[str]:
     return {a.name for a in facts.call.op._schema.arguments}
 
 
+@chooses(PiecewiseLinear)
 def _hardtanh(facts: Facts) -> Rule:
     low, high = float(facts["min_val"]), float(facts["max_val"])
 
@@ -295,6 +304,7 @@ def _hardtanh(facts: Facts) -> Rule:
     return PiecewiseLinear(along)
 
 
+@chooses(PiecewiseLinear)
 def _leaky(facts: Facts) -> Rule:
     slope = float(facts["negative_slope"])
 
@@ -321,6 +331,7 @@ def _elu(facts: Facts) -> Rule:
     return Composed(lambda ops, a: rules.elu(ops, a, alpha, scale, inner))
 
 
+@chooses(Elementwise, Composed)
 def _gelu(facts: Facts) -> Rule:
     return Composed(rules.gelu_tanh) if facts["approximate"] == "tanh" else Elementwise(ELEMENTARY["gelu"])
 
@@ -350,5 +361,5 @@ enter("prims::device_put prims::broadcast_in_dim prims::view_of prims::transpose
 # --------------------------------------------------------------------------------------------------------- bilinear maps
 
 enter("mm bmm mv dot vdot matmul outer ger linalg_cross tensordot", Bilinear())
-enter("einsum", lambda facts: Bilinear() if len(facts.operands) == 2 else Linear())
+enter("einsum", _product)
 enter("convolution convolution_overrideable", Bilinear())

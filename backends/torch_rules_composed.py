@@ -9,11 +9,12 @@ import torch
 
 from opdsl.backends.torch_rules import Entry, Facts, enter
 from opdsl.jets import rules, rules_matrix
-from opdsl.jets.graph import Composed, Linear, PiecewiseLinear, Rule
+from opdsl.jets.graph import Composed, Linear, PiecewiseLinear, Rule, chooses
 
 # ---------------------------------------------------------------------------------------------------------- selection
 
 
+@chooses(Composed, Linear)
 def _along_axis(facts: Facts) -> Rule:
     """(values, indices) along one axis, the axis removed unless ``keepdim``: max, min, median, kthvalue, mode."""
     axis, keep = facts.axis(), bool(facts["keepdim"])
@@ -31,6 +32,7 @@ def _squeeze(h: Any, axis: int, keep: bool) -> Any:
     return h if keep else h.squeeze(axis)
 
 
+@chooses(Composed, Linear)
 def _reordered(facts: Facts) -> Rule:
     """(values, indices) of the same rank: sort, topk, cummax, cummin."""
     axis = facts.axis()
@@ -47,11 +49,19 @@ enter("sort topk cummax cummin", _reordered)
 
 
 def _whole(largest: bool) -> Entry:
-    return lambda facts: PiecewiseLinear(rules.extremum_tangent(range(facts.operands[0].dim()), False, largest))
+    @chooses(PiecewiseLinear)
+    def entry(facts: Facts) -> Rule:
+        return PiecewiseLinear(rules.extremum_tangent(range(facts.operands[0].dim()), False, largest))
+
+    return entry
 
 
 def _extremum(largest: bool) -> Entry:
-    return lambda facts: PiecewiseLinear(rules.extremum_tangent(facts.axes(), bool(facts["keepdim"]), largest))
+    @chooses(PiecewiseLinear)
+    def entry(facts: Facts) -> Rule:
+        return PiecewiseLinear(rules.extremum_tangent(facts.axes(), bool(facts["keepdim"]), largest))
+
+    return entry
 
 
 enter("max.default", _whole(True))

@@ -9,7 +9,7 @@ import torch
 
 from opdsl.backends.torch_record import Slot
 from opdsl.backends.torch_rules import Entry, Facts, enter, missing
-from opdsl.jets.graph import Composed, Constant, Linear, PiecewiseLinear, Rule
+from opdsl.jets.graph import Composed, Constant, Linear, PiecewiseLinear, Rule, chooses
 
 # Jointly linear in every tensor they take.
 enter("view _unsafe_view reshape _reshape_alias view_as t transpose permute expand squeeze unsqueeze slice select narrow alias "
@@ -32,6 +32,7 @@ enter("select_backward slice_backward unfold_backward diagonal_backward select_s
 def _linear_in(*names: str) -> Entry:
     """Linear in the named arguments; the others are indices and masks."""
 
+    @chooses(Linear)
     def entry(facts: Facts) -> Rule:
         slots = [facts[name] for name in names]
         return Linear(tuple(s.index for s in slots if isinstance(s, Slot)))
@@ -46,6 +47,7 @@ enter("put masked_scatter index_add index_copy", _linear_in("self", "source"))
 enter("scatter.src scatter_add", _linear_in("self", "src"))
 
 
+@chooses(PiecewiseLinear)
 def _affine(facts: Facts) -> Rule:
     """L a + c in the first operand, c fixed by static arguments: its tangent is f(t) − f(0)."""
 
@@ -56,15 +58,22 @@ def _affine(facts: Facts) -> Rule:
     return PiecewiseLinear(tangent)
 
 
-enter("constant_pad_nd", lambda facts: Linear() if not facts["value"] else _affine(facts))
+@chooses(Linear, PiecewiseLinear)
+def _padded(facts: Facts) -> Rule:
+    return _affine(facts) if facts["value"] else Linear()
+
+
+enter("constant_pad_nd", _padded)
 enter("scatter.value index_fill.int_Scalar", _affine)
 
 
+@chooses(Linear, Constant)
 def _cast(facts: Facts) -> Rule:
     source, target = facts.operands[0], facts.outputs[0]
     return Linear() if all(t.is_floating_point() or t.is_complex() for t in (source, target)) else Constant()
 
 
+@chooses(Composed, Constant)
 def _copy(facts: Facts) -> Rule:
     # copy(self, src): the values of src in the shape and dtype of self; what self contained is gone.
     def build(ops: Any, target: Any, source: Any) -> Any:
@@ -86,6 +95,7 @@ enter("_to_copy prims::convert_element_type", _cast)
 enter("copy", _copy)
 
 
+@chooses(Composed, Constant)
 def _fill(facts: Facts) -> Rule:
     def build(ops: Any, target: Any, value: Any) -> Any:
         shape = tuple(ops.primal(target).shape)

@@ -14,6 +14,7 @@ rule               meaning for y = f(a, b, …)                                 
 `Bilinear`         linear in each of two operands                              mul, matmul, convolution
 `PiecewiseLinear`  linear near almost every point; tangent at the primal       max, sort, abs, clamp
 `Composed`         written with the operations above                           softmax, division, power
+`Derived`          pushed through the program of its first derivative          custom_jvp, what has no rule
 =================  ==========================================================  ============================
 """
 
@@ -21,13 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from opdsl.jets.taylor import Elementary
 
 Array = Any
 """An array of whichever framework is in use. The engine never looks inside."""
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,26 @@ class Composed(Rule):
     """
 
     build: Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Derived(Composed):
+    """Composed of the program of the first derivative (`opdsl.jets.derivative`): the fallback, and declared derivatives."""
+
+
+def chooses(*kinds: type[Rule]) -> Callable[[F], F]:
+    """Say of a function of a registry which kinds of rules it may answer with, for the documentation; see `kinds_of`."""
+
+    def declared(entry: F) -> F:
+        entry.kinds = kinds  # type: ignore[attr-defined]
+        return entry
+
+    return declared
+
+
+def kinds_of(entry: Rule | Callable[..., Rule]) -> tuple[type[Rule], ...]:
+    """The kinds of rules that an entry of a registry stands for; functions that say nothing compose."""
+    return (type(entry),) if isinstance(entry, Rule) else getattr(entry, "kinds", (Composed,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,95 @@
+"""The page on coverage, generated from the registries of rules: ``python -m opdsl.backends.coverage > docs/coverage.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from opdsl.jets.graph import Bilinear, Composed, Constant, Derived, Elementwise, Linear, PiecewiseLinear, Rule, Sum, kinds_of
+
+NATIVE: dict[type[Rule], str] = {
+    Constant: "constant",
+    Elementwise: "elementwise",
+    Sum: "sum",
+    Linear: "linear",
+    Bilinear: "bilinear",
+    PiecewiseLinear: "piecewise linear",
+}
+"""Rules that the algebra of jets carries out itself."""
+
+
+def registries() -> dict[str, Mapping[str, Any]]:
+    """The table of every backend that has one, by its name."""
+    from opdsl.backends import jax_rules, torch_capture  # noqa: F401  (the capture fills the table of torch)
+    from opdsl.backends.torch_rules import TABLE
+
+    return {"JAX": jax_rules.TABLE, "torch": TABLE}
+
+
+def how(entry: Any) -> str:
+    """What happens to a primitive: ``native (linear)``, ``composed``, ``fallback``; several where its arguments decide."""
+    kinds = kinds_of(entry)
+    native = [NATIVE[k] for k in NATIVE if k in kinds]
+    parts = [f"native ({', '.join(native)})"] if native else []
+    parts += ["composed"] if Composed in kinds else []
+    parts += ["fallback"] if Derived in kinds else []
+    return ", ".join(parts)
+
+
+def rows() -> dict[str, dict[str, str]]:
+    """Primitive → backend → `how`; overloads of a torch operator count as one."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for backend, table in registries().items():
+        for name, entry in table.items():
+            plain = name.partition(".")[0] if backend == "torch" else name
+            cell = found.setdefault(plain, {}).setdefault(backend, [])
+            cell += [how(entry)] if how(entry) not in cell else []
+    return {name: {b: " or ".join(cells) for b, cells in found[name].items()} for name in sorted(found, key=str.lower)}
+
+
+def page() -> str:
+    """The page as Markdown."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "# Coverage"
+    yield ""
+    yield "This page is generated from the registries of rules: `python -m opdsl.backends.coverage > docs/coverage.md`."
+    yield from _primitives()
+
+
+def _primitives() -> Iterator[str]:
+    from opdsl.backends.jax_rules import FUNCTIONS
+    from opdsl.backends.torch_decompose import own
+
+    yield from _LEGEND
+    yield ""
+    backends = list(registries())
+    yield f"| primitive | {' | '.join(backends)} |"
+    yield f"|---|{'---|' * len(backends)}"
+    for name, cells in rows().items():
+        yield f"| `{name}` | {' | '.join(cells.get(b, '') for b in backends)} |"
+    yield from ("", "## Functions of JAX's library known as a whole", "")
+    yield ", ".join(f"`{name}` {how(entry)}" for name, entry in sorted(FUNCTIONS.items())) + "."
+    yield from ("", "## Operators of torch that are written out in those above", "")
+    yield ", ".join(f"`{name}`" for name in own()) + ", and those without a rule that torch itself can decompose."
+
+
+_LEGEND = """
+## Primitives
+
+An empty cell: the framework has no primitive of that name, or it is written out in those that have a rule (JAX: calls, loops of
+known length up to 4; torch: see below).
+
+- **native**: the algebra of jets carries it out itself, at any order; elementwise functions by recurrences of cost K².
+- **composed**: written with native operations.
+- **fallback**: through the program of its first derivative. For an operator of order K this takes up to 2^(K/2) evaluations of
+  that one primitive; everything else in the network stays native. Primitives that are not in the table are treated likewise,
+  with one warning that names them; so are `custom_jvp`, `custom_vjp` and `torch.autograd.Function`, without a warning: there the
+  derivative that was declared is the one that is meant.
+""".splitlines()
+
+
+if __name__ == "__main__":
+    print(page(), end="")
