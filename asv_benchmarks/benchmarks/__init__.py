@@ -1,1 +1,18 @@
-"""Benchmarks in the conventions of asv: ``time_…``, ``peakmem_…``, ``track_…``, ``setup``, ``params``."""
+"""Benchmarks in the conventions of asv: ``time_…``, ``peakmem_…``, ``track_…``, ``setup``, ``params``.
+
+Nothing here imports ``asv_benchmarks``: asv puts the folder above this package on the path, and the repository's root there
+would let the working tree stand in for the commit that is measured.
+
+One thread on a CPU: ratios of single-threaded times survive a shared machine, and the counts of XLA depend on how it divides
+work. The variables are read when a framework is imported, so they are set before any is; what the caller has set stays.
+"""
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+# Otherwise JAX takes most of a GPU's memory at the first touch, and nobody else's peak means anything.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+# Rates that `opdsl tune` measured on this machine must not steer what is measured.
+os.environ["OPDSL_CACHE_DIR"] = ""

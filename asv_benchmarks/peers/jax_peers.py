@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import opdsl
-from asv_benchmarks.peers.timing import round_robin
+from asv_benchmarks.benchmarks.timing import round_robin
 
 Params = list[tuple[Any, Any]]
 Function = Callable[[Params, Any], Any]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import opdsl
-from asv_benchmarks.peers.timing import round_robin
+from asv_benchmarks.benchmarks.timing import round_robin
 
 Net = torch.nn.Module
 Tensor = torch.Tensor
