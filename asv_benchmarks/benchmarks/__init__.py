@@ -3,8 +3,9 @@
 Nothing here imports ``asv_benchmarks``: asv puts the folder above this package on the path, and the repository's root there
 would let the working tree stand in for the commit that is measured.
 
-One thread on a CPU: ratios of single-threaded times survive a shared machine, and the counts of XLA depend on how it divides
-work. The variables are read when a framework is imported, so they are set before any is; what the caller has set stays.
+On a CPU matrix products take one thread: times of single threads survive a shared machine best, and the counts of XLA depend on
+how it divides work. (XLA's own pool still runs independent operations side by side; processor time adds them up.) The variables
+are read when a framework is imported, so they are set before any is; what the caller has set stays.
 """
 
 import os

@@ -28,7 +28,7 @@ class Ratios:
         there = driver(target)
         self.reference = there.reference(reference, case(name), goal).run
         self.run = there.operator(case(name), goal).run
-        # Processor time of one thread does not see who else uses the machine; a GPU's work is not in it.
+        # Processor time does not see who else uses the machine; a GPU's work is not in it.
         self.clock = time.process_time if target.endswith(":cpu") else time.perf_counter
 
     @measured_in("×")

@@ -49,7 +49,7 @@ def paired(
         rounds: at most so many pairs; the order within a pair alternates.
         least: seconds a sample lasts at least, by repetition.
         budget: seconds (of the wall) after which no new round begins; five are done at least.
-        clock: `time.process_time` for single-threaded work on a machine that others use too.
+        clock: `time.process_time` for work of the CPU on a machine that others use too.
     """
     repeats = {f: _repeats(f, least, clock) for f in (of, to)}
     ratios: list[float] = []
