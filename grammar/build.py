@@ -105,6 +105,9 @@ class Builder(Runs):
             elif op.kind == "sub":
                 node = self.names.subscript(node, op.value[0], op.value[1], (node.span or op.span).join(op.span), "u")
             elif op.kind == "prime":
+                if isinstance(node, ex.Pow) and isinstance(node.exponent, (ex.Field, ex.Param, ex.Ref, ex.Coord)):
+                    raise OpSyntaxError("a prime after an exponent has two readings", code="E047", spans=(op.span,),
+                                        suggestion="write (u^v)' or u^(v')")
                 node = self._prime(node, op)
             else:
                 made = self._application(node, op)

@@ -31,9 +31,13 @@ class Calls(Stage):
         if len(names) == len(values) and evaluable and len(set(names)) == len(names):
             return node
         if len(values) > 1:
+            missing = [c for c in self.names.coords if c not in names]
+            fixed = evaluable and bool(names) and bool(missing)
             raise OpSyntaxError(
                 f"{shown(node)} is no function; a list of arguments must be coordinates", code="E041", spans=(span,),
-                suggestion="declare functions=… for a function, or write a product with *",
+                suggestion=f"write {getattr(node, 'name', 'u')}({missing[0]}=…) for the value at a place"
+                if fixed
+                else "declare functions=… for a function, or write a product with *",
             )
         only = values[0]
         bare = not any(isinstance(n, (ex.Field, ex.Param, ex.Ref)) or calls_user(n, self.names) for n in ex.walk(only))
@@ -109,7 +113,7 @@ class Calls(Stage):
         return self.checked(node)
 
     def _plain(self, argument: Argument, name: str, span: Span) -> ex.Node:
-        if argument.relation or isinstance(argument.left, ex.Compare):
+        if argument.relation:
             raise OpSyntaxError(f"{name} takes values, not comparisons", code="E040", spans=(span,))
         if is_operator(argument.left) and not (name == "dot" and isinstance(argument.left, ex.Nabla)):
             raise OpSyntaxError("this operator has nothing to act on", code="E022", spans=spans_of_node(argument.left),

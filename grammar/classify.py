@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from opdsl import expr as ex
 from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span, did_you_mean
-from opdsl.grammar.names import INDEX_LETTERS
+from opdsl.grammar.names import INDEX_LETTERS, is_differential
 from opdsl.grammar.scanner import MAX_ORDER, Ident, Lexeme, coordinate_suffix
 
 FUNCTIONS: dict[str, tuple[str, int]] = {
@@ -50,7 +50,10 @@ class Classified:
 class Classifier:
     """Turns the lexemes of one text into terminals."""
 
-    def __init__(self, declarations: ex.Declarations, *, definitions: Sequence[str] = ()) -> None:
+    def __init__(
+        self, declarations: ex.Declarations, *, definitions: Sequence[str] = (), ambiguous: frozenset[str] = frozenset()
+    ) -> None:
+        self.ambiguous = ambiguous
         self.decls = declarations
         self.coords = [c.name for c in declarations.coords if c.size is None]
         self.vectors = {c.name: c.size for c in declarations.coords if c.size is not None}
@@ -99,9 +102,8 @@ class Classifier:
                 operator = self.partial(lexeme.value[0], lexeme.value[1], lexeme.span)
                 out.append(Classified("PREFIX", lexeme, _repeat(operator, lexeme.value[2], lexeme.span)))
             case "QUOTIENT":
-                axes = tuple(self._quotient_axis(axis) for axis in lexeme.value)  # type: ignore[attr-defined]
                 kind = "QUOTIENT_OF" if following is not None and following.kind == "OPEN" else "PREFIX"
-                out.append(Classified(kind, lexeme, ex.Partial(axes, span=lexeme.span)))
+                out.append(Classified(kind, lexeme, self._quotient(lexeme.value, lexeme.span)))  # type: ignore[arg-type]
             case "NABLA":
                 if following is not None and following.kind == "SUB":
                     assert isinstance(following.value, tuple)
@@ -133,6 +135,12 @@ class Classifier:
                 out.append(Classified(lexeme.kind, lexeme, lexeme.value))
 
     # ------------------------------------------------------------------------------ operators
+    def _quotient(self, axes: tuple[tuple[str | None, int | str | None], ...], span: Span) -> ex.Node:
+        """``∂/∂x`` …, or ``∂/∂n``, the normal derivative."""
+        if axes == (("n", None),) and "n" not in self.coords and not self.normal_is_index:
+            return ex.Nabla("dn", span=span)
+        return ex.Partial(tuple(self._quotient_axis(axis) for axis in axes), span=span)
+
     def _quotient_axis(self, axis: tuple[str | None, int | str | None]) -> tuple[str | None, int | str | None]:
         name, which = axis
         if name is None or which is not None:
@@ -259,17 +267,23 @@ class Classifier:
             return "VALUE", ex.Const("I", span=span)
         if name == "D":
             return "PREFIX", ex.Nabla("hess", span=span)
+        if name in self.ambiguous and not before_paren:
+            return "VALUE", ex.Num(Fraction(1), span=span)  # refused where it stands before a parenthesis
         raise self._unknown(name, span, before_paren)
 
     def _unknown(self, name: str, span: Span, before_paren: bool) -> LanguageError:
         if before_paren:
             return OpNameError(
                 f"{name!r} is not declared: a function call {name}(…) or a product {name}*(…)?", code="E104", spans=(span,),
-                suggestion=f"declare functions=\"{name}\" or params=\"{name}\"",
+                suggestion=did_you_mean(name, [*NABLAS, *BIHARMONIC, *FUNCTIONS], cutoff=0.8)
+                or f"declare functions=\"{name}\" or params=\"{name}\"",
             )
         if len(name) > 1 and name[0] == "d" and (name[1:] in self.coords or name[1:] in self.vectors):
             return OpSyntaxError(f"{name} is an operator only directly before a parenthesis", code="E028", spans=(span,),
                                  suggestion=f"write {name}(u) or d_{name[1:]} u")
+        if is_differential(name, self.coords, self.declared):
+            return OpNameError(f"{name!r} is not declared and looks like part of a derivative", code="E102", spans=(span,),
+                               suggestion=f"write d^2u/dx^2, d_xx u or u_xx; or declare params=\"{name}\"")
         if len(name) > 1 and name[0] == "d" and name[1:] in {*self.fields, *self.params}:
             listed = ", ".join([*self.coords, *self.vectors]) or "none declared"
             return OpNameError(f"{name} over something that is not a declared coordinate ({listed})", code="E103", spans=(span,),
@@ -358,8 +372,6 @@ class Classifier:
 
     def subscript(self, node: ex.Node, text: str, braces: bool, span: Span, shown: str) -> ex.Node:
         """Apply a subscript to a value: coordinates differentiate, numbers and letters select."""
-        if not text:
-            raise OpSyntaxError("an empty subscript", code="E017", spans=(span,))
         split = self._split(text, braces)
         if split is not None:
             if len(split) > MAX_ORDER:
@@ -412,6 +424,10 @@ class Classifier:
 
     def _unknown_suffixed(self, ident: Ident, span: Span) -> OpNameError:
         known = sorted(self.declared)
+        if is_differential(ident.full, self.coords, self.declared):
+            sub = ident.full.partition("_")[2]
+            return OpNameError(f"{ident.full!r} is not declared: a derivative or a name?", code="E102", spans=(span,),
+                               suggestion=f"write d_{sub} for the derivative, or declare params=\"{ident.full}\"")
         hint = did_you_mean(ident.full, known) or did_you_mean(ident.base, known)
         return OpNameError(f"neither {ident.full!r} nor {ident.base!r} is declared", code="E102", spans=(span,),
                            suggestion=hint or f"declare fields=\"{ident.base}\" or params=\"{ident.full}\"")

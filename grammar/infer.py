@@ -13,11 +13,13 @@ from dataclasses import dataclass, field, replace
 from opdsl import expr as ex
 from opdsl.errors import OpNameError
 from opdsl.grammar.classify import BIHARMONIC, FUNCTIONS, NABLAS, RESERVED
-from opdsl.grammar.names import INDEX_LETTERS
+from opdsl.grammar.names import INDEX_LETTERS, is_differential
 from opdsl.grammar.scanner import Ident, Lexeme, coordinate_suffix
 
 _PREFIXES = ("PARTIAL", "QUOTIENT", "NABLA", "DELTA", "DIV", "CURL", "GRAD")
 _USUAL = frozenset("txyzr")
+# What is differentiated is no constant: ``dI/dt = β S I − γ I``.
+_CONSTANTS = ("pi", "I")
 
 
 @dataclass(slots=True)
@@ -35,6 +37,8 @@ class Inference:
 
     declarations: ex.Declarations
     notes: list[str] = field(default_factory=list)
+    ambiguous: frozenset[str] = frozenset()
+    """Names that stand before a parenthesis somewhere: a call or a product."""
 
 
 def infer_coords(lexemes: Sequence[Lexeme]) -> str:
@@ -50,8 +54,8 @@ def infer_coords(lexemes: Sequence[Lexeme]) -> str:
         elif lexeme.kind == "PARTIAL":
             text = lexeme.value[0]  # type: ignore[index]
             found |= set(re.sub(r"[\s,]", "", text)) - INDEX_LETTERS if len(text) < 8 else _one_word(text)
-        elif lexeme.kind == "NAME" and isinstance(lexeme.value, Ident) and len(lexeme.value.subs) == 1:
-            text = re.sub(r"[\s,]", "", lexeme.value.subs[0][0])
+        elif lexeme.kind == "NAME" and isinstance(lexeme.value, Ident) and lexeme.value.subs:
+            text = re.sub(r"[\s,]", "", lexeme.value.subs[-1][0])
             if lexeme.value.base in ("d", "partial"):
                 found |= _one_word(text) if len(text) > 4 else set(text) - INDEX_LETTERS
             elif text and set(text) <= _USUAL:
@@ -75,6 +79,7 @@ def infer(declarations: ex.Declarations, lexemes: Sequence[Lexeme], definitions:
     worker = _Worker(declarations, definitions)
     found = worker.collect(lexemes)
     fields, params, notes = list(declarations.fields), list(declarations.params), []
+    ambiguous: set[str] = set()
     for name, use in found.items():
         if use.differentiated:
             if "fields" in declarations.given:
@@ -82,7 +87,9 @@ def infer(declarations: ex.Declarations, lexemes: Sequence[Lexeme], definitions:
             decl = ex.FieldDecl(name, ("d",) * use.rank)
             fields.append(decl)
             notes.append(f"{decl} is a field: it is differentiated")
-        elif "params" not in declarations.given and not use.called:
+        elif use.called:
+            ambiguous.add(name)
+        elif "params" not in declarations.given and not is_differential(name, worker.coords, {*worker.declared, *found}):
             shape = ("d",) * use.rank if use.rank else None
             param = ex.ParamDecl(name, shape)
             params.append(param)
@@ -92,7 +99,17 @@ def infer(declarations: ex.Declarations, lexemes: Sequence[Lexeme], definitions:
     params = [
         replace(p, shape=("d",) * worker.ranks[p.name]) if p.shape is None and worker.ranks.get(p.name) else p for p in params
     ]
-    return Inference(replace(declarations, fields=tuple(fields), params=tuple(params)), notes)
+    return Inference(replace(declarations, fields=tuple(fields), params=tuple(params)), notes, frozenset(ambiguous))
+
+
+def _opening(lexemes: Sequence[Lexeme], k: int) -> int:
+    """Number of the parenthesis that the one at ``k`` closes; 0 where there is none but the first."""
+    depth = 0
+    for at in range(k, -1, -1):
+        depth += (lexemes[at].kind == "RPAR") - (lexemes[at].kind == "LPAR")
+        if depth == 0:
+            return at
+    return 0
 
 
 class _Worker:
@@ -117,7 +134,7 @@ class _Worker:
             ident = lexeme.value
             if k and lexemes[k - 1].kind == "LET":
                 continue
-            if self._is_known(ident, lexemes, k):
+            if self._is_known(ident, lexemes, k, k in direct):
                 continue
             if not ident.subs:
                 self._use(ident.base, differentiated=k in direct, called=self._is_call(lexemes, k))
@@ -135,7 +152,7 @@ class _Worker:
         use.rank = max(use.rank, rank)
         use.called |= called
 
-    def _is_known(self, ident: Ident, lexemes: Sequence[Lexeme], k: int) -> bool:
+    def _is_known(self, ident: Ident, lexemes: Sequence[Lexeme], k: int, direct: bool) -> bool:
         base = ident.base
         if ident.full in self.declared:
             return True
@@ -147,14 +164,16 @@ class _Worker:
                     self.ranks[known] = max(self.ranks.get(known, 0), 1 if letters.isdecimal() else len(letters))
                 return True
         if not ident.subs:
-            if base in FUNCTIONS or base in BIHARMONIC or base in RESERVED or base in ("pi", "e"):
+            if base in _CONSTANTS:
+                return not direct
+            if base in FUNCTIONS or base in BIHARMONIC or base in RESERVED or base == "e":
                 return True
             if base in NABLAS:
                 return base != "dn" or (k + 1 < len(lexemes) and lexemes[k + 1].kind == "LPAR")
             follows = lexemes[k + 1] if k + 1 < len(lexemes) else None
             if base == "D":
                 return follows is not None and follows.kind in ("SUPER", "POWER")
-            if base == "I" or (base == "i" and self.complex):
+            if base == "i" and self.complex:
                 return True
             if base[0] == "d" and len(base) > 1 and follows is not None and follows.kind == "LPAR":
                 return self._coordinates(base[1:], False)
@@ -184,7 +203,9 @@ class _Worker:
         head, comma, tail = text.partition(",")
         letters = re.sub(r"\s", "", head)
         if self._coordinates(text, braces):
-            self._use(ident.base, differentiated=True)
+            # D_x u may be a derivative, D_x u_xx a diffusivity: neither is inferred.
+            if ident.base != "D":
+                self._use(ident.base, differentiated=True)
             return True
         differentiated = direct or bool(comma and tail) or any(self._coordinates(t, b) for t, b in ident.subs[1:])
         if letters and set(letters) <= INDEX_LETTERS:
@@ -217,8 +238,12 @@ class _Worker:
         for k, lexeme in enumerate(lexemes):
             if lexeme.kind == "PRIME" and k and lexemes[k - 1].kind == "NAME":
                 out.add(k - 1)
-            if lexeme.kind in ("PRIME", "SUB") and k > 2 and [x.kind for x in lexemes[k - 3 : k]] == ["LPAR", "NAME", "RPAR"]:
-                out.add(k - 2)
+            if lexeme.kind in ("PRIME", "SUB") and k > 2 and lexemes[k - 1].kind == "RPAR":
+                opened = _opening(lexemes, k - 1)
+                if opened and lexemes[opened - 1].kind == "NAME" and not self._is_call(lexemes, opened - 1):
+                    out.add(opened - 1)  # u(x)' and u(x=0)_x
+                elif opened == k - 3 and lexemes[k - 2].kind == "NAME":
+                    out.add(k - 2)
             if not self._is_prefix(lexemes, k) and not (lexeme.kind == "RPAR" and self._closes_operator(lexemes, k)):
                 continue
             at = k + 1
@@ -229,7 +254,11 @@ class _Worker:
             at += opened
             if at >= len(lexemes) or lexemes[at].kind != "NAME":
                 continue
-            after = lexemes[at + 1].kind if at + 1 < len(lexemes) else ""
+            end = at + 1
+            if end < len(lexemes) and lexemes[end].kind == "LPAR" and not self._is_call(lexemes, at):
+                # u(t, x) and u(x=0) are the field itself.
+                end = next((k for k in range(end, len(lexemes)) if lexemes[k].kind == "RPAR"), len(lexemes)) + 1
+            after = lexemes[end].kind if end < len(lexemes) else ""
             # ``Δ u²`` differentiates the square; the text does not say that u itself is an unknown.
             if after in ("RPAR", "COMMA") if opened else after not in ("POWER", "SUPER"):
                 out.add(at)

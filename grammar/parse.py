@@ -29,6 +29,8 @@ Names = str | Sequence[str] | None
 
 _DECLARATION = re.compile(r"\s*(coords|fields|params|functions|time)\s*:(?!=)([^;\n]*)(?:[;\n]|$)")
 
+_DEFINED = re.compile(rf"\blet\s+([{names.LETTER}][{names.LETTER}0-9_]*)")
+
 _READERS: dict[str, Callable[[Names], object]] = {
     "coords": names.read_coords,
     "fields": names.read_fields,
@@ -131,7 +133,7 @@ class _Parse:
         names.check_distinct(decls)
         if len(decls.fields) + len(decls.params) > MAX_NAMES:
             raise OpLimitError(f"more than {MAX_NAMES} names", code="E309")
-        classifier = Classifier(decls, definitions=definitions)
+        classifier = Classifier(decls, definitions=definitions, ambiguous=inference.ambiguous)
         tokens = classifier.run(lexemes)
         self.errors += classifier.errors
         statements, builder = self._statements(tokens, classifier)
@@ -170,7 +172,7 @@ class _Parse:
         known = [c.name for c in decls.coords] if "coords" in decls.given else None
         scanner = Scanner(
             body, coords=known, vectors=frozenset(c.name for c in decls.coords if c.size is not None),
-            declared=_names_of(decls), origin=origin,
+            declared=_names_of(decls) | frozenset(map(names.ascii_name, _DEFINED.findall(body))), origin=origin,
         )  # fmt: skip
         lexemes = scanner.scan()
         self.errors += scanner.errors

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from opdsl.errors import LanguageError, OpLimitError, OpSyntaxError, Span
-from opdsl.grammar.names import LETTER, SUBSCRIPTS, SUPERSCRIPTS, ascii_name, split_names
+from opdsl.grammar.names import GREEK, LETTER, SUBSCRIPTS, SUPERSCRIPTS, ascii_name, split_names
 
 # Some two seconds of parsing; a paper has a few hundred characters of equations.
 MAX_TEXT = 120_000
@@ -32,6 +32,7 @@ _SUPER = re.compile(f"[{_SUP}]+")
 _PARTIAL = re.compile(rf"(∂|d(?=\s*(?:{_POWER})\s*_))\s*{_POWER}?\s*({_SUBSCRIPT})")
 _D_HEAD = re.compile(rf"(∂|d)\s*{_POWER}?\s*")
 _SLASH = re.compile(r"\s*/\s*")
+_PLACE = re.compile(rf"\s*(?:_\s*\{{?\s*)?[{LETTER}]+\s*=(?!=)")
 _LABEL = re.compile(rf"[{LETTER}][{LETTER}0-9_]*\s*:(?!\s*=)")
 _SYMBOLS = {
     "**": "POWER", "^": "POWER", "+": "SIGN", "-": "SIGN", "±": "BAD", "*": "PRODUCT", "/": "PRODUCT", "·": "PRODUCT",
@@ -39,6 +40,9 @@ _SYMBOLS = {
     "==": "RELATION", "<=": "RELATION", ">=": "RELATION", "!=": "RELATION", "≤": "RELATION", "≥": "RELATION",
     "≠": "RELATION", "<": "RELATION", ">": "RELATION", "=": "EQUALS", ";": "SEP", "∇": "NABLA", "Δ": "DELTA",
 }  # fmt: skip
+# Operators spelled out, unless such a name is declared; Greek letters and their names are one.
+_WORDS = {"nabla": "∇", "del": "∇", "Delta": "Δ"}
+_VALUES = ("NAME", "RPAR", "PRIME", "SUB")
 _RELATIONS = {"≤": "<=", "≥": ">=", "≠": "!="}
 
 
@@ -104,8 +108,11 @@ class Scanner:
         coordinate = spelled if coords is not None else f"[{LETTER}]"
         if coords is not None and not names:
             coordinate = "(?!)"
+        # ∂u/∂n, with n the normal; the classifier refuses it where n is something else.
+        coordinate += "|n(?![A-Za-z0-9_])"
         one = rf"(?:∂|d)\s*(?:{coordinate}|x(?=_))(?:_\{{?(?:[i-n]|\d+)\}}?)?\s*(?:{_POWER})?"
-        self._denominators = re.compile(rf"(?:{one}\s*)+(?![{LETTER}0-9_])")
+        # A power ends a coordinate, so that ``d^4/dx^4u`` needs no blank; otherwise a letter would make it another name.
+        self._denominators = re.compile(rf"(?:{one}\s*)+(?:(?<=[0-9}}{_SUP}])(?!\d)|(?![{LETTER}0-9_^]|\*\*))")
         self._denominator = re.compile(rf"(?:∂|d)\s*({coordinate}|x(?=_))(?:_\{{?([i-n]|\d+)\}}?)?\s*{_POWER}?\s*")
 
     # ---------------------------------------------------------------------------------- output
@@ -195,11 +202,14 @@ class Scanner:
         if not literal.isascii():
             self.fail("write numbers with the digits 0-9", at, match.end(), "E016")
             literal = "1"
+        if self.out and self.out[-1].kind == "NUMBER" and self.out[-1].tight:
+            self.fail("a number has one decimal point", at, match.end(), "E018", "write * between two numbers")
         self.emit("NUMBER", at, match.end(), Fraction(literal.rstrip(".") if literal.endswith(".") else literal))
         return match.end()
 
     def _ident(self, match: re.Match[str]) -> int:
         start, end = match.span()
+        base = ascii_name(match[1])
         # ``u_x'`` and ``x_i`` end where the regular expression ends; a dangling underscore is reported by _subscript.
         if self._at_statement_start():
             label = _LABEL.match(self.text, start)
@@ -209,6 +219,8 @@ class Scanner:
             if match[0] == "let":
                 self.emit("LET", start, end)
                 return end
+        if base in _WORDS and base not in self.declared and ascii_name(match[0]) not in self.declared:
+            return self._nabla(start, match.end(1)) if _WORDS[base] == "∇" else self._word("DELTA", start, match.end(1), "Δ")
         subs: list[tuple[str, bool]] = []
         if end - start > MAX_NAME:
             self.errors.append(OpLimitError(f"a name of {end - start} characters; the limit is {MAX_NAME}", code="E310",
@@ -217,9 +229,25 @@ class Scanner:
         for sub in _SUB.finditer(match[2]):
             braces = "{" in sub[0]
             inner = sub[0].lstrip("_ ").strip("{}") if sub[0][0] == "_" else ascii_name(sub[0]).lstrip("_")
-            subs.append((ascii_name(inner).strip(), braces))
-        self.emit("NAME", start, end, Ident(ascii_name(match[1]), tuple(subs)))
+            if inner.strip():
+                subs.append((ascii_name(inner).strip(), braces))
+            else:
+                self.fail("an empty subscript", start, end, "E017")
+        self.emit("NAME", start, end, Ident(base, tuple(subs)))
         return end
+
+    def _word(self, kind: str, start: int, stop: int, symbol: str) -> int:
+        """An operator that is spelled out stands in the tokens as its symbol."""
+        self.emit(kind, start, stop, symbol)
+        self.out[-1] = replace(self.out[-1], text=symbol)
+        return stop
+
+    def _nabla(self, start: int, stop: int) -> int:
+        """``∇``, or ``∇·``, ``∇×``, ``∇⊗`` as one."""
+        follow = re.compile(r"\s*([·×⊗])").match(self.text, stop)
+        if follow and self._nabla_takes(follow.end()):
+            return self._word({"·": "DIV", "×": "CURL", "⊗": "GRAD"}[follow[1]], start, follow.end(), f"∇{follow[1]}")
+        return self._word("NABLA", start, stop, "∇")
 
     def _at_statement_start(self) -> bool:
         return not self.out or self.out[-1].kind == "SEP"
@@ -244,6 +272,9 @@ class Scanner:
         if not self.text[at - 1 : at].strip():
             self.fail("a subscript or prime with nothing before it", at, match.end(), "E082", "write u_x, u' or (…)_x")
         inner = match[0].lstrip("_ ").strip("{}") if match[0][0] == "_" else ascii_name(match[0]).lstrip("_")
+        if not inner.strip():
+            self.fail("an empty subscript", at, match.end(), "E017")
+            return match.end()
         self.emit("SUB", at, match.end(), (ascii_name(inner).strip(), "{" in match[0]))
         return match.end()
 
@@ -257,6 +288,8 @@ class Scanner:
             self.emit("BAR_CLOSE", at, end, symbol)
         elif any(b == symbol for b, _ in self.brackets):
             self.fail("nested bars cannot be told apart", at, end, "E012", "write norm(...) or abs(...) for the inner one")
+        elif self.out and self.out[-1].tight and self.out[-1].kind in _VALUES and _PLACE.match(text, end):
+            self.fail("a bar stands before a place", at, end, "E014", "write u(x=0) for the value at x = 0")
         else:
             self.brackets.append((symbol, at))
             self.emit("BAR_OPEN", at, end, symbol)
@@ -290,10 +323,7 @@ class Scanner:
             self.fail("';' inside brackets", at, end, "E011", "close the bracket first")
             return end
         elif kind == "NABLA":
-            follow = re.compile(r"\s*([·×⊗])").match(text, end)
-            if follow and self._nabla_takes(follow.end()):
-                self.emit({"·": "DIV", "×": "CURL", "⊗": "GRAD"}[follow[1]], at, follow.end())
-                return follow.end()
+            return self._nabla(at, end)
         self.emit(kind, at, end, _RELATIONS.get(symbol, symbol))
         return end
 
@@ -326,7 +356,8 @@ class Scanner:
     def _leibniz(self, at: int) -> int | None:
         """``d/dx``, ``d^2u/dxdy``, ``∂²u/∂x∂y``, ``∂(u v)/∂x``."""
         text = self.text
-        if at and (text[at - 1].isalnum() or text[at - 1] == "_") and text[at] == "d":
+        # ``6d²u/dx²`` and ``c²d²u/dx²`` are products with a derivative; a letter before belongs to a name.
+        if at and (text[at - 1].isalpha() or text[at - 1] == "_") and text[at] == "d":
             return None
         head = _D_HEAD.match(text, at)
         assert head is not None
@@ -347,7 +378,8 @@ class Scanner:
             whole = _IDENT.match(text, at)
             if head.end() != at + 1 or whole is None or ascii_name(whole[0]) in self.declared:
                 return None
-            if len(ascii_name(name[1])) > 1 and ascii_name(name[1]) not in self.declared and len(name[1]) > 1:
+            # ``dtheta/dt`` is a derivative; of ``dfoo/dt`` with an undeclared foo that is not sure.
+            if len(name[1]) > 1 and name[1] not in self.declared and name[1] not in GREEK.values():
                 return None
         end = name.end()
         primes = re.compile(r"'*").match(text, end)
@@ -387,8 +419,10 @@ class Scanner:
             self._too_high(at, end, total)
             axes = axes[:1]
         elif total != (order or 1):
+            symbol = self.text[at]
+            above = symbol if total == 1 else f"{symbol}^{total}"
             self.fail(f"the order above is {order or 1}, the order below is {total}", at, end, "E021",
-                      f"write d^{total}u/{below[0].strip()}")
+                      f"write {above}u/{below[0].strip()}")
         if operand is None:
             self.emit("QUOTIENT", at, end, tuple(axes))
             return end
@@ -403,7 +437,7 @@ class Scanner:
 
 
 def _spellings(name: str) -> list[str]:
-    greek = [char for char, spelled in _GREEK_ITEMS if spelled == name]
+    greek = [char for char, spelled in GREEK.items() if spelled == name]
     return [name, *greek]
 
 
@@ -426,14 +460,16 @@ def _character_hint(symbol: str) -> str | None:
         "[": "use parentheses for grouping; [ ] declares lengths, as in fields=\"u[3]\"",
         "]": "use parentheses for grouping",
         "±": "write two equations",
-        "\\": "a LaTeX command needs letters, such as \\partial",
+        "\\": "a LaTeX command needs letters, such as \\partial; leave out \\( and \\)",
         "!": "comparisons are written !=; factorials are not supported",
         "@": "write dot(a, b) or a·b",
         "%": "comments start with #",
         "∫": "integrals are not part of the language",
-        "√": "write sqrt(...)",
         "∞": "there is no infinity",
         "&": "only LaTeX text uses & to align",
+        "$": "leave the dollar signs out",
+        ".": "write dot(a, b) or a·b for a product; a decimal point needs a digit",
+        "√": "write sqrt(...)",
     }.get(symbol)
 
 
@@ -461,12 +497,3 @@ def coordinate_suffix(text: str, coords: Sequence[str], *, repeats: bool) -> lis
         if re.fullmatch(r"\d*", word) or re.search(r"\d$", word):
             return None
     return parts or None
-
-
-def _greek_items() -> list[tuple[str, str]]:
-    from opdsl.grammar.names import GREEK
-
-    return list(GREEK.items())
-
-
-_GREEK_ITEMS = _greek_items()

@@ -240,7 +240,7 @@ class ProblemError(OpdslError):
     default_code = "E801"
 
 
-def did_you_mean(name: str, options: Iterable[str]) -> str:
+def did_you_mean(name: str, options: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ``"did you mean 'nu'?"`` for the nearest option, or an empty string.
 
     Example:
@@ -251,7 +251,7 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     """
     known = sorted(set(options))
     # Short names: a swap or one letter too many is 0.5 similar at least; long names need the stricter default.
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5 if len(name) <= 3 else 0.6)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff - 0.1 * (len(name) <= 3))
     if not near:
         near = [option for option in known if option.lower() == name.lower()][:1]
     return f"did you mean '{near[0]}'?" if near else ""

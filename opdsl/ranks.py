@@ -34,6 +34,7 @@ from opdsl.expr import (
     Pow,
     Ref,
     Sum,
+    walk,
 )
 from opdsl.operators import spans_of
 from opdsl.residual import ELEMENTARY
@@ -257,7 +258,7 @@ class Ranks(Shapes):
                     self._adapt(term, first.shape)
                 raise OpRankError(
                     f"{describe(first)} [^] and {describe(type_)} [~] cannot be added", code="E221",
-                    spans=spans_of(terms[lead], term), suggestion=_sum_hint(first, type_),
+                    spans=spans_of(terms[lead], term), suggestion=_sum_hint(first, type_, (terms[lead], term)),
                 )
             if type_.letters != first.letters:
                 raise self._free_mismatch(terms[lead], first, term, type_)
@@ -413,8 +414,10 @@ def _declare_rank(base: Node, rank: int) -> str | None:
     return None
 
 
-def _sum_hint(first: Type, other: Type) -> str | None:
+def _sum_hint(first: Type, other: Type, terms: tuple[Node, ...]) -> str | None:
     if {first.rank, other.rank} == {0, 2}:
+        if any(isinstance(n, Const) and n.name == "I" for term in terms for n in walk(term)):
+            return 'I is the identity tensor; declare fields="I" or params="I" for another meaning'
         return "write the scalar times I, the identity tensor"
     if not other.shape and first.shape:
         return "declare the rank of a vector parameter: params=\"f[2]\""

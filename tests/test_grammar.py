@@ -52,7 +52,7 @@ x, y = Coordinate(1), Coordinate(2)
 
 SAME: list[tuple[Pointwise, list[str]]] = [
     (d("u", "x"), ["u_x", "d_x u", "∂_x u", "∂ₓ u", "uₓ", "d/dx u", "∂/∂x u", "du/dx", "∂u/∂x", "dx(u)", "diff(u, x)", "∇_x u",
-                   "u_{x}", "(u)_x", "d_{x} u", "e_x·∇u", "e_0·∇u", "∂(u)/∂x"]),
+                   "u_{x}", "(u)_x", "d_{x} u", "e_x·∇u", "e_0·∇u", "∂(u)/∂x", "nabla_x u"]),
     (d("u", "xx"), ["u_xx", "d_xx u", "d_x^2 u", "∂_x² u", "∂²_x u", "∂^2_x u", "d^2_x u", "d^2u/dx^2", "d²u/dx²",
                     "∂²u/∂x²", "d^2/dx^2 u", "diff(u,x,2)", "diff(u,x,x)", "d_x d_x u", "(u_x)_x", "u_x_x", "u_{2x}", "dxx(u)",
                     "d_{xx}u", "∂_x∂_x u", "d_x**2 u", "d_x^{2} u", "∂^2 u / ∂x^2"]),
@@ -61,7 +61,8 @@ SAME: list[tuple[Pointwise, list[str]]] = [
     (d("u", "xxxx"), ["u_{4x}", "d^4/dx^4 u", "∂⁴u/∂x⁴", "u_xxxx"]),
     (lap, ["laplace(u)", "laplace u", "lap u", "laplacian(u)", "Δu", "∆u", "∇²u", "∇^2 u", "∇·∇u", "div(grad(u))", "d_i d_i u",
            "∂_i∂_i u", "tr(hess(u))", "tr(D²u)", "u_xx + u_yy", "sum_i(d_i^2 u)", "Σ_i d_i^2 u", "∑_i d_i d_i u", "div ∇u",
-           "∇·(∇u)", "δ_ij d_i d_j u", "(d_x^2 + d_y^2) u", "∂²u/∂x_i∂x_i", "u_{,ii}", "d^2/dx_i^2 u"]),
+           "∇·(∇u)", "nabla^2 u", "del^2 u", "nabla·nabla u", "Delta u", "δ_ij d_i d_j u", "(d_x^2 + d_y^2) u", "∂²u/∂x_i∂x_i",
+           "u_{,ii}", "d^2/dx_i^2 u"]),
     (bilap, ["bilap(u)", "biharmonic u", "Δ²u", "Δ^2 u", "∇⁴u", "∇^4 u", "laplace(laplace(u))", "laplace laplace u", "lap^2 u",
              "(∇²)² u", "d_i d_i d_j d_j u"]),
     (mul(u, d("u", "x")), ["u u_x", "u*u_x", "u·u_x", "u(u_x)", "u (u_x)", "(u)(u_x)", "u_x u", "1/2 (u^2)_x", "u u_x(t,x,y)"]),
@@ -79,7 +80,9 @@ SAME: list[tuple[Pointwise, list[str]]] = [
             "div(perp(grad(u)))"]),
     (add(d("u", "t"), negate(mul(nu, lap))), ["(d_t - nu*lap) u", "(∂_t − ν Δ)u", "u_t - nu Δu", "u_t = nu laplace(u)"]),
     (add(u, mul(number(2), lap), bilap), ["(1 + ∇²)² u", "(1+lap)^2 u", "(1 + Δ)(1 + Δ)u"]),
-    (mul(power(x, number(2)), d("u", "xx")), ["x^2 u_xx", "x² d_xx u", "x x u_xx"]),
+    (mul(power(x, number(2)), d("u", "xx")), ["x^2 u_xx", "x² d_xx u", "x x u_xx", "x²d²u/dx²", "x^2d^2/dx^2 u", "x²∂²u/∂x²",
+                                              "x^2 d^2/dx^2u"]),
+    (mul(number(6), d("u", "x")), ["6u_x", "6du/dx", "6d/dx u", "6 d_x u", "6∂u/∂x", "6dx(u)"]),
     (add(mul(x, d("u", "x")), mul(y, d("u", "y"))), ["x u_x + y u_y", "x_i d_i u", "sum_i(x_i d_i u)"]),
 ]  # fmt: skip
 
@@ -222,6 +225,27 @@ def test_what_is_inferred() -> None:
     assert [f.name for f in residual.fields] == ["u"]
     assert {q.name: q.shape for q in residual.parameters} == {"b": (2,), "nu": (), "R0": ()}
     assert any("b" in note and "coefficient" in note for note in residual.notes)
+
+
+@pytest.mark.parametrize(("text", "fields"), [
+    ("dS/dt = -beta S I/N; dI/dt = beta S I/N - gamma I", ["S", "I"]), ("dpi/dt = -pi", ["pi"]), ("dtheta/dt = omega", ["theta"]), ("x'' + omega^2 x = 0", ["x"]),
+    ("1 + c(t)' = c", ["c"]), ("c(t)_t = 1", ["c"]), ("c(t=0)_t = 1", ["c"]),
+])  # fmt: skip
+def test_what_is_differentiated_is_a_field(text: str, fields: list[str]) -> None:
+    system = parsed(text, coords="t")
+    assert [f.name for f in system.declarations.fields] == fields
+    assert parsed(str(system)) == system
+    for text in ("laplace(u(x, y)) = 0", "det(D²u(x=0)) = 0"):
+        assert [f.name for f in parsed(text, coords="x y").declarations.fields] == ["u"]
+
+
+def test_the_normal_derivative_as_a_quotient() -> None:
+    system = parsed("u_xx = 0; ∂u/∂n = g; du/dn = 0; ∂_n u = 0", coords="x", fields="u")
+    assert [spec.residual.equations[0].components[0] for spec in list(conditions(system).values())[1:]] == [
+        mul(Parameter("n", (0,)), Derivative("u", 0, (0,)))
+    ] * 2
+    with pytest.raises(OpdslError, match="'n' is not a declared coordinate"):
+        parsed("∂u/∂n = 0", coords="x", fields="u", params="n")
 
 
 def test_given_lists_are_complete() -> None:

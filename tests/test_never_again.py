@@ -24,6 +24,15 @@ def test_01_implicit_multiplication_does_not_split_operators() -> None:
         parse_system("laplac u", coords="x", fields="u l a p c", params="nu")
 
 
+@pytest.mark.parametrize("text", [
+    "u_t = (d^2 u)/dx^2", "u_t = d2u/dx2", "u_t = 2 dx u", "u_t = du^2/dx", "Du/Dt = u_x", "u_t = D_x^2 u", "u_t = D_xx u",
+    "u_t = ud^2u/dx^2",
+])  # fmt: skip
+def test_01_what_is_left_of_a_derivative_is_never_inferred_as_a_parameter(text: str) -> None:
+    with pytest.raises(OpdslError):
+        parse_system(text, coords="t x")
+
+
 def test_02_a_derivative_with_respect_to_another_symbol_is_not_silently_zero() -> None:
     for text in ("d_z u", "diff(u, z)", "du/dz", "u_z", "diff(u, nu)"):
         with pytest.raises(OpdslError):
