@@ -17,7 +17,6 @@ from opdsl.grammar.names import INDEX_LETTERS, is_differential
 from opdsl.grammar.scanner import Ident, Lexeme, coordinate_suffix
 
 _PREFIXES = ("PARTIAL", "QUOTIENT", "NABLA", "DELTA", "DIV", "CURL", "GRAD")
-_USUAL = frozenset("txyzr")
 # What is differentiated is no constant: ``dI/dt = β S I − γ I``.
 _CONSTANTS = ("pi", "I")
 
@@ -26,6 +25,7 @@ _CONSTANTS = ("pi", "I")
 class Found:
     """How an undeclared name is used."""
 
+    first: int
     differentiated: bool = False
     rank: int = 0
     called: bool = False
@@ -58,7 +58,7 @@ def infer_coords(lexemes: Sequence[Lexeme]) -> str:
             text = re.sub(r"[\s,]", "", lexeme.value.subs[-1][0])
             if lexeme.value.base in ("d", "partial"):
                 found |= _one_word(text) if len(text) > 4 else set(text) - INDEX_LETTERS
-            elif text and set(text) <= _USUAL:
+            elif text and set(text) <= ex.USUAL_COORDINATES:
                 found |= set(text)
     if len(found) == 1:
         return found.pop()
@@ -124,6 +124,7 @@ class _Worker:
         self.complex = any(f.complex for f in declarations.fields)
         self.found: dict[str, Found] = {}
         self.ranks: dict[str, int] = {}
+        self.at = 0
 
     def collect(self, lexemes: Sequence[Lexeme]) -> dict[str, Found]:
         direct = self._directly_differentiated(lexemes)
@@ -131,7 +132,7 @@ class _Worker:
         for k, lexeme in enumerate(lexemes):
             if lexeme.kind != "NAME" or not isinstance(lexeme.value, Ident):
                 continue
-            ident = lexeme.value
+            ident, self.at = lexeme.value, k
             if k and lexemes[k - 1].kind == "LET":
                 continue
             if self._is_known(ident, lexemes, k, k in direct):
@@ -143,11 +144,13 @@ class _Worker:
         for ident, k in later:
             if ident.base in self.found or ident.base in self.declared:
                 continue  # the classifier explains the suffix
+            self.at = k
             self._use(ident.full, differentiated=k in direct)
-        return self.found
+        # Fields are columns of the network in the order in which they stand in the text.
+        return dict(sorted(self.found.items(), key=lambda item: item[1].first))
 
     def _use(self, name: str, *, differentiated: bool = False, rank: int = 0, called: bool = False) -> None:
-        use = self.found.setdefault(name, Found())
+        use = self.found.setdefault(name, Found(self.at))
         use.differentiated |= differentiated
         use.rank = max(use.rank, rank)
         use.called |= called

@@ -26,6 +26,9 @@ from opdsl.errors import Span
 Dim = int | str
 """A length: a number, or a name (``u[d]``) that stands for the number of space coordinates."""
 
+USUAL_COORDINATES = frozenset("txyzr")
+"""Letters that are read as the coordinate of ``u_x`` where no coordinates are declared."""
+
 
 # --------------------------------------------------------------------------------------------- declarations
 @dataclass(frozen=True, slots=True)

@@ -228,7 +228,8 @@ def test_what_is_inferred() -> None:
 
 
 @pytest.mark.parametrize(("text", "fields"), [
-    ("dS/dt = -beta S I/N; dI/dt = beta S I/N - gamma I", ["S", "I"]), ("dpi/dt = -pi", ["pi"]), ("dtheta/dt = omega", ["theta"]), ("x'' + omega^2 x = 0", ["x"]),
+    ("dS/dt = -beta S I/N; dI/dt = beta S I/N - gamma I", ["S", "I"]), ("dpi/dt = -pi", ["pi"]), ("dtheta/dt = omega", ["theta"]),
+    ("x'' + omega^2 x = 0", ["x"]),
     ("1 + c(t)' = c", ["c"]), ("c(t)_t = 1", ["c"]), ("c(t=0)_t = 1", ["c"]),
 ])  # fmt: skip
 def test_what_is_differentiated_is_a_field(text: str, fields: list[str]) -> None:
@@ -253,6 +254,20 @@ def test_given_lists_are_complete() -> None:
         parse_system("u_t = nuu u_xx", coords="t x", params="nu")
     with pytest.raises(OpdslError, match="v"):
         parse_system("u_t = v_x", coords="t x", fields="u", params="nu")
+
+
+@pytest.mark.parametrize("text", [
+    "d/dq u", "d^2u/dq^2 + du/dq = u^3", "(d/dq - nu) u", "d/dq (u^2) + u d/dq u", "d_theta d_theta u + u", "d^4/dx^4 ud_j",
+    "dd/dx u",
+])  # fmt: skip
+def test_an_inferred_coordinate_is_seen_in_the_printed_text(text: str) -> None:
+    system = parsed(text)
+    assert parsed(str(system)) == system
+
+
+def test_inferred_fields_stand_in_the_order_of_the_text() -> None:
+    """They are the columns of the network."""
+    assert [f.name for f in parsed("d_x w_a + u_x + v_x", coords="x").declarations.fields] == ["w_a", "u", "v"]
 
 
 def test_several_coordinates_must_be_declared() -> None:
