@@ -71,6 +71,14 @@ class ArrayOps(ABC):
     def gradient(self, function: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
         """Value and all first derivatives by reverse mode: (…, m) and (…, m, d)."""
 
+    @abstractmethod
+    def pull_back(self, function: Callable[[Array], Array], x: Array, count: int, affine: bool) -> Array:
+        """The gradients of all ``count`` entries that ``function`` has at one point, by reverse mode.
+
+        ``function`` maps (d,) → (count,) per point, or (n, d) → (n, count) batched; the result is (count, d), or
+        (count, n, d). ``affine``: they are the same at every point.
+        """
+
 
 @dataclass(frozen=True)
 class Capture:

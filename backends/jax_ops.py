@@ -95,6 +95,11 @@ class JaxOps(ArrayOps):
         basis = jnp.eye(value.shape[0], dtype=value.dtype)
         return value, jax.vmap(lambda row: pull_back(row)[0])(basis)
 
+    def pull_back(self, function: Callable[[Array], Array], x: Array, count: int, affine: bool) -> Array:
+        """The rows of the Jacobian, (count, d); those of an affine function do not depend on x and stay unmapped."""
+        _, pull = jax.vjp(function, jnp.zeros(x.shape, x.dtype) if affine else x)
+        return jax.vmap(lambda row: pull(row)[0])(jnp.eye(count, dtype=x.dtype))
+
 
 def _reverse_pays(wanted: Sequence[Axes], outputs: int) -> bool:
     """Whether sharing the innermost derivatives by reverse mode needs fewer passes than forward mode alone.

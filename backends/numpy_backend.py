@@ -58,6 +58,9 @@ class NumpyOps(ArrayOps):
     def gradient(self, function: Any, x: Array) -> tuple[Array, Array]:
         raise StrategyError("reverse mode needs automatic differentiation, which the NumPy backend does not have.")
 
+    def pull_back(self, function: Any, x: Array, count: int, affine: bool) -> Array:
+        raise StrategyError("reverse mode needs automatic differentiation, which the NumPy backend does not have.")
+
 
 class NumpyBackend(Backend):
     """Capture by tracing, evaluate eagerly."""

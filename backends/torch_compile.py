@@ -15,6 +15,7 @@ from torch import Tensor
 
 from opdsl.backends.base import Evaluator
 from opdsl.backends.torch_lift import custom_functions, isolated, stand_in
+from opdsl.backends.torch_decompose import without_gaps
 from opdsl.backends.torch_record import Recorder, Slot, Tape, aten
 from opdsl.backends.torch_simplify import simplify
 from opdsl.errors import BackendError
@@ -40,7 +41,7 @@ def compile_evaluator(
         tape = Tape()
         for tensor in inputs:
             tape.add(tensor, True)
-        recorder = Recorder(tape, lambda _op: None, allow_reads=False)
+        recorder = Recorder(tape, without_gaps, allow_reads=False)
         with torch.enable_grad(), custom_functions(recorder), recorder:
             results = tuple(evaluator.call(flat, points, given))
         if tape.custom:

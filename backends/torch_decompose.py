@@ -40,6 +40,19 @@ def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> 
     return aten.convolution.default(x, weight, None, *rest) + bias.reshape(-1, *[1] * (weight.dim() - 2))
 
 
+def _convolution_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, _bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
+    _output_padding: Any, groups: int, mask: Any,
+) -> Any:  # fmt: skip
+    """The transposed map of a convolution, where only its input is differentiated: the operator itself returns gaps beside it."""
+    if transposed or list(mask) != [True, False, False]:
+        return NotImplemented
+    kernel = weight.shape[2:]
+    sizes = zip(x.shape[2:], grad.shape[2:], kernel, stride, padding, dilation, strict=True)
+    rest = [n - ((m - 1) * s - 2 * p + e * (k - 1) + 1) for n, m, k, s, p, e in sizes]
+    return aten.convolution.default(grad, weight, None, stride, padding, dilation, True, rest, groups), None, None
+
+
 def _trilinear_bilinear(a: Tensor, b: Tensor, c: Tensor, e1: Any, e2: Any, e3: Any, over: Any, unroll: int = 1) -> Tensor:
     for axis in sorted(e1):
         a = a.unsqueeze(axis)
@@ -179,6 +192,11 @@ def own() -> list[str]:
 
 
 _KEPT = frozenset({"i0", "special_i0", "special_i0e", "special_i1", "special_i1e"})
+
+
+def without_gaps(op: Any) -> Callable[..., Any] | None:
+    """For finished programs: only what cannot be written down as it is, results with gaps between them."""
+    return _convolution_backward if op is aten.convolution_backward.default else None
 
 
 def decompose(op: Any) -> Callable[..., Any] | None:

@@ -96,6 +96,13 @@ class TorchOps(ArrayOps):
             slopes = torch.stack([_gradient(c, points) for c in columns], 1)
         return value, slopes.reshape(*value.shape, x.shape[1])
 
+    def pull_back(self, function: Callable[[Tensor], Tensor], x: Tensor, count: int, affine: bool) -> Tensor:
+        """The gradients of all entries, (count, n, d), in one mapped sweep."""
+        value, pull = torch.func.vjp(function, x)
+        basis = self.xp.eye(count, dtype=value.dtype, device=value.device)
+        rows = basis[:, None, :].expand(count, *value.shape)
+        return torch.vmap(lambda row: pull(row)[0])(rows)
+
 
 def _gradient(column: Tensor, points: Tensor) -> Tensor:
     if not column.requires_grad:

@@ -117,6 +117,13 @@ class CountingOps(ArrayOps):
         self.tally.take(nesting.value_and_gradient(counted(), _columns(value, self.per_point)))
         return value, Ghost(self.tally, (*value.shape, x.shape[-1]), True, owns=True)
 
+    def pull_back(self, function: Callable[..., Any], x: Any, count: int, affine: bool) -> Any:
+        """One transposed pass for every entry."""
+        point = Ghost(self.tally, x.shape, x.varies and not affine)
+        with self.tally.repeated(count):
+            function(point)
+        return Ghost(self.tally, (count, *x.shape), point.varies, owns=True)
+
 
 def _columns(value: Ghost, per_point: bool) -> int:
     shape = value.shape if per_point else value.shape[1:]

@@ -299,6 +299,9 @@ class _Linalg:
     def solve(self, a: Ghost, b: Ghost) -> Ghost:
         return multiply_matrices(a, b, b.shape, prod(b.shape) * a.shape[-1] + prod(a.shape) * a.shape[-1] / 3)
 
+    def cholesky(self, a: Ghost) -> Ghost:
+        return multiply_matrices(a, a, a.shape, prod(a.shape) * a.shape[-1] / 6)
+
     def inv(self, a: Ghost) -> Ghost:
         return self.solve(a, a)
 

@@ -174,8 +174,9 @@ class _Choice:
         self.texts = tuple(operator_text(op, residual, network.fields) for op in self.wanted)
         self.network, self.settings, self.number = network, settings, number
         self.request = Request(
-            self.wanted, len(residual.coords), residual.space, settings.differentiable, settings.known, network.outputs
-        )
+            self.wanted, len(residual.coords), residual.space, settings.differentiable, settings.known, network.outputs,
+            network.graph,
+        )  # fmt: skip
         self.where = Surroundings(
             network.graph, network.points, network.execution, tuple(residual.space), settings.bindings,
             tuple(residual.functions),

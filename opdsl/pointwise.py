@@ -48,7 +48,8 @@ class Environment:
 
     Args:
         ops: array operations of the backend.
-        x: the points, (d,) or (n, d).
+        x: the points, (d,) or (n, d): what coordinates in coefficients stand for.
+        inputs: what the network is evaluated at, where that is not ``x``.
         space: columns over which labels range.
         bindings: parameters and coefficients by name; shape of the coefficient, after an optional point axis.
         ranks: the rank of every parameter.
@@ -65,7 +66,12 @@ class Environment:
     fields: Mapping[str, Array] = field(default_factory=dict)
     operators: Mapping[tuple[str, Any], Array] = field(default_factory=dict)
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    inputs: Array = None
     _memo: dict[Pointwise, Labelled] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.inputs is None:
+            self.inputs = self.x
 
     def __call__(self, node: Pointwise) -> Any:
         """The value of an expression without free labels."""

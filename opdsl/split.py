@@ -179,6 +179,13 @@ def split(residual: Residual, *, merge: bool) -> Split:
             return _single(node, value)
         if isinstance(node, Number | Coordinate | Parameter | OperatorValue):
             return node
+        if isinstance(node, IndexSum):
+            found = _operator_in(node)
+            if found is not None:
+                # v Σ_i ∂_i² u: the sum is one operator, not a family of derivatives.
+                outer, derivative, term = found
+                whole = value(derivative.field, derivative.component, LinearOperator((term,)))
+                return mul(*(read(f) for f in outer), whole) if outer else whole
         return _with_children(node, tuple(read(c) for c in children(node)))
 
     equations = []
@@ -242,6 +249,20 @@ def _collect(component: Pointwise, value: Reader, read: Callable[[Pointwise], Po
         else:
             rest.append(value(field, where, LinearOperator(tuple(terms)), None))
     return rest[0] if len(rest) == 1 else Add(tuple(rest))
+
+
+def _operator_in(node: IndexSum) -> tuple[list[Pointwise], Derivative, Term] | None:
+    """A sum as factors without its labels times one linear operator; None where the sum couples several derivatives."""
+    labels: list[str] = []
+    body: Pointwise = node
+    while isinstance(body, IndexSum):
+        labels.append(body.label)
+        body = body.body
+    factors = body.factors if isinstance(body, Mul) else (body,)
+    outer = [f for f in factors if not labels_in(f) & set(labels)]
+    bound = tuple(f for f in factors if labels_in(f) & set(labels))
+    found = _linear_term(bound[0] if len(bound) == 1 else Mul(bound), tuple(labels)) if bound else None
+    return None if found is None else (outer, *found)
 
 
 def _linear_term(node: Pointwise, labels: tuple[str, ...]) -> tuple[Derivative, Term] | None:

@@ -9,6 +9,7 @@ from opdsl.strategies.dof import DOF
 from opdsl.strategies.forward_laplacian import ForwardLaplacian
 from opdsl.strategies.n_tangentprop import NTangentProp
 from opdsl.strategies.nested_ad import NestedAD
+from opdsl.strategies.pull_back import PullBack
 from opdsl.strategies.reverse_gradient import ReverseGradient
 
 # In the order of preference between equal prices: the more special name first.
@@ -18,6 +19,7 @@ _ALL: tuple[Strategy, ...] = (
     DOF(),
     CollapsedTaylor(),
     DerivativeSpaceStrategy(),
+    PullBack(),
     ReverseGradient(),
     NestedAD(),
 )

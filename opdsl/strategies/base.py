@@ -28,6 +28,7 @@ class Request:
         known: constant arrays that are known while planning, by name: they may be factored. Everything else is a
             run-time weight.
         outputs: number of output columns m.
+        graph: the captured network, for strategies that depend on its structure.
     """
 
     operators: tuple[LinearOperator, ...]
@@ -36,6 +37,7 @@ class Request:
     differentiable: bool = True
     known: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     outputs: int = 1
+    graph: Graph | None = None
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ class DerivativeSpaceMethod(Method):
                 stacked = xp.stack([xp.broadcast_to(zero if r is None else r, shape) for r in rows])
                 parts[algebra.top_part] = stacked if ops.per_point or varying else stacked[:, None, :]
                 fixed[algebra.top_part] = numeric if ops.per_point else not varying
-        return Jet(env.x, tuple(parts), tuple(fixed), None if ops.per_point else 0)
+        return Jet(env.inputs, tuple(parts), tuple(fixed), None if ops.per_point else 0)
 
     def evaluate(self, env: Environment, graph: Graph, constants: Sequence[Array]) -> Delivered:
         ops = env.ops

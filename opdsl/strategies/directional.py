@@ -211,7 +211,7 @@ class DirectionalMethod(Method):
                 plain = not any(self.forms[op].vectors for op in self.tops)
                 fixed[algebra.top_part] = (known and plain) if ops.per_point else not varying
                 parts[algebra.top_part] = stacked if ops.per_point or varying else stacked[:, None, :]
-        return Jet(env.x, tuple(parts), tuple(fixed), None if ops.per_point else 0)
+        return Jet(env.inputs, tuple(parts), tuple(fixed), None if ops.per_point else 0)
 
     def _first(self, env: Environment, form: Form) -> Array | None:
         """Coefficients of the first-order part over all columns: (d,) or (n, d); None where there is none."""

@@ -86,7 +86,7 @@ class NestedADMethod(Method):
         def function(x: Array) -> Array:
             return columns(evaluate(graph, x, constants)[0], ops.per_point, ops)
 
-        partial = ops.nested_ad(function, env.x, axes)
+        partial = ops.nested_ad(function, env.inputs, axes)
         return Delivered(partial[()], {op: combine(env, op, partial) for op in self.operators})
 
 

@@ -22,4 +22,4 @@ class Evaluation(Method):
         return ["the value"]
 
     def evaluate(self, env: Environment, graph: Graph, constants: Sequence[Array]) -> Delivered:
-        return Delivered(columns(evaluate(graph, env.x, constants)[0], env.ops.per_point, env.ops), {})
+        return Delivered(columns(evaluate(graph, env.inputs, constants)[0], env.ops.per_point, env.ops), {})

@@ -35,7 +35,7 @@ class ReverseGradientMethod(Method):
         def function(x: Array) -> Array:
             return columns(evaluate(graph, x, constants)[0], ops.per_point, ops)
 
-        value, gradient = ops.gradient(function, env.x)
+        value, gradient = ops.gradient(function, env.inputs)
         inner = Environment(ops, gradient, env.space)
         return Delivered(value, {op: self._contract(env, inner, op, gradient) for op in self.operators})
 

@@ -1,0 +1,269 @@
+r"""Where a wide graph becomes narrow.
+
+A network of many coordinates usually starts with a linear layer, u = g(Wx + b), perhaps beside a few sums over all
+coordinates, u = g(Wx + b, |x|²). Behind these values nothing is wide any more. A `Cut` splits the captured graph there:
+
+    x ──head──▶ y = (z, s) ──tail──▶ u        z affine in x;  s_k = Σ_i φ_ki(x_i)
+
+Everything an operator needs of the head is then cheap: rows of W, gradients of the few s, and one-dimensional derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from opdsl.jets.directional import Directional
+from opdsl.jets.graph import Array, Bilinear, Constant, Elementwise, Graph, Linear, Node, Sum, evaluate
+from opdsl.jets.jet import Jet
+from opdsl.jets.propagate import push_forward
+
+_SELECTIONS = (
+    "reshape", "view", "slice", "select", "squeeze", "unsqueeze", "expand", "broadcast", "transpose", "permute", "aten.t.",
+    "concatenate", "cat", "copy", "convert", "alias", "split", "unbind", "rev", "flip",
+)  # fmt: skip
+_PRODUCTS = ("dot", "aten.mm.", "aten.matmul.", "matmul")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How a value depends on x.
+
+    ``affine``: it is an affine function. ``aligned``: every entry depends on one coordinate at most; equal marks say that
+    entries at equal places depend on the same one. None: every entry is a sum over coordinates.
+    """
+
+    affine: bool
+    aligned: int | None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A graph in two pieces.
+
+    Args:
+        graph: the whole.
+        head: x → the values at the cut.
+        affine: which of them (value numbers) are affine in x.
+        separable: which are sums of functions of single coordinates.
+    """
+
+    graph: Graph
+    head: Graph
+    affine: tuple[int, ...]
+    separable: tuple[int, ...]
+
+    def width(self, value: int) -> int:
+        """Entries of a value at one point."""
+        v = self.graph.values[value]
+        return prod(s for k, s in enumerate(v.shape) if k != v.batch_axis)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """All values at the cut, affine ones first."""
+        return self.affine + self.separable
+
+    @property
+    def rank(self) -> int:
+        """Number of affine entries: more directions than these never matter to them."""
+        return sum(self.width(v) for v in self.affine)
+
+    @property
+    def extra(self) -> int:
+        """Number of separable entries."""
+        return sum(self.width(v) for v in self.separable)
+
+    # ------------------------------------------------------------------------------------------------ what the head does
+
+    def at(self, x: Array, constants: Sequence[Array]) -> tuple[Array, ...]:
+        """The values at the cut."""
+        return evaluate(self.head, x, constants)
+
+    def along(self, ops: Any, x: Array, constants: Sequence[Array], directions: Array, fixed: bool) -> list[Array | None]:
+        """First derivatives of all values at the cut along directions (R, d), or (R, n, d) where they differ by point."""
+        algebra = Directional([(directions.shape[0], 1)])
+        part = directions[:, None, :] if fixed and not ops.per_point else directions
+        seed = Jet(x, (part,), (fixed,), None if ops.per_point else 0)
+        jets = push_forward(self.head, algebra, seed, constants, ops, frozenset({0}))
+        return [j.parts[0] if isinstance(j, Jet) else None for j in jets]
+
+    def coordinatewise(
+        self, ops: Any, x: Array, constants: Sequence[Array], mask: Array, order: int
+    ) -> list[list[Array | None]]:
+        """Σ_i mask_i ∂_i^k of every value at the cut, k = 1 … order: exact because no term couples two coordinates.
+
+        Pushing forward along the sum of all coordinate directions differentiates every φ_ki along its own coordinate.
+        """
+        algebra = Directional([(1, order)])
+        part = mask[None, :] if ops.per_point else mask[None, None, :]
+        parts: list[Array | None] = [part, *[None] * (order - 1)]
+        seed = Jet(x, tuple(parts), (True,) * order, None if ops.per_point else 0)
+        jets = push_forward(self.head, algebra, seed, constants, ops, frozenset(range(order)))
+        scale = [1.0, 2.0, 6.0, 24.0, 120.0, 720.0]
+        out = []
+        for j in jets:
+            found = [None] * order if not isinstance(j, Jet) else [None if p is None else p[0, ...] for p in j.parts]
+            out.append([None if p is None else p * scale[k] for k, p in enumerate(found)])
+        return out
+
+    def rows(self, ops: Any, x: Array, constants: Sequence[Array]) -> Array:
+        """The Jacobian of the affine values, (rank, d): the same at every point.
+
+        The weights of a first dense layer are these rows as they stand; other linear maps are transposed.
+        """
+        xp = ops.xp
+        blocks = []
+        for value in self.affine:
+            direct = self._weights(ops, value, constants)
+            blocks.append(self._transposed(ops, x, constants, value) if direct is None else direct)
+        return blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=0)
+
+    def gradients(self, ops: Any, x: Array, constants: Sequence[Array]) -> Array:
+        """The gradients of the separable values: (extra, d) per point, (extra, n, d) batched."""
+        head = _restricted(self.head, self.separable)
+
+        def function(point: Array) -> Array:
+            return _flat(ops, self, evaluate(head, point, constants), self.separable)
+
+        return ops.pull_back(function, x, self.extra, False)
+
+    @property
+    def transposes(self) -> bool:
+        """Whether the Jacobian takes reverse mode: anything but one dense layer on x."""
+        return bool(self.separable) or any(self._matrix(v) is None for v in self.affine)
+
+    def _transposed(self, ops: Any, x: Array, constants: Sequence[Array], value: int) -> Array:
+        head = _restricted(self.head, (value,))
+
+        def function(point: Array) -> Array:
+            return _flat(ops, self, evaluate(head, point, constants), (value,))
+
+        found = ops.pull_back(function, x if ops.per_point else x[:1, ...], self.width(value), True)
+        return found if ops.per_point else found[:, 0, :]
+
+    def _matrix(self, value: int) -> int | None:
+        """The constant matrix A, where the value is x A (or A x) plus constants."""
+        shapes = {k: v.shape for k, v in enumerate(self.graph.values)}
+        made = {o: n for n in self.head.nodes for o in n.outputs}
+        dependent = self.head.dependent()
+        node, shape = made.get(value), shapes[value]
+        while node is not None and isinstance(node.rule, Sum):
+            inner = [k for k, i in enumerate(node.inputs) if i in dependent]
+            if len(inner) != 1 or node.rule.signs[inner[0]] != 1.0 or shapes[node.inputs[inner[0]]] != shape:
+                return None
+            node = made.get(node.inputs[inner[0]])
+        if node is None or not isinstance(node.rule, Bilinear) or not node.primitive.startswith(_PRODUCTS):
+            return None
+        if sum(i == self.head.x for i in node.inputs) != 1 or sum(i in dependent for i in node.inputs) != 1:
+            return None
+        (other,) = (i for i in node.inputs if i != self.head.x)
+        d, width = shapes[self.head.x][-1], self.width(value)
+        # A product of (d,) with a matrix that gives (width,) contracts d, whatever the order of the operands.
+        return other if d != width and sorted(shapes[other]) == sorted((d, width)) else None
+
+    def _weights(self, ops: Any, value: int, constants: Sequence[Array]) -> Array | None:
+        other = self._matrix(value)
+        if other is None:
+            return None
+        store = dict(zip(self.head.constants, constants, strict=True))
+        for n in self.head.nodes:
+            if other not in store and all(i in store for i in n.inputs):
+                result = n.apply(*(store[i] for i in n.inputs))
+                store.update(zip(n.outputs, result if n.several else (result,), strict=True))
+        matrix = store[other]
+        return matrix if matrix.shape[0] == self.width(value) else ops.xp.matrix_transpose(matrix)
+
+
+def _flat(ops: Any, cut: Cut, arrays: Sequence[Array], values: Sequence[int]) -> Array:
+    """All entries of some values in one row: (w,) per point or (n, w)."""
+    lead = () if ops.per_point else (arrays[0].shape[0],)
+    rows = [ops.xp.reshape(a, (*lead, cut.width(v))) for a, v in zip(arrays, values, strict=True)]
+    return rows[0] if len(rows) == 1 else ops.xp.concat(rows, axis=-1)
+
+
+def find_cut(graph: Graph, most_separable: int = 4) -> Cut | None:
+    """The earliest place behind which nothing is as wide as x; None where there is no such place."""
+    kinds: dict[int, _Kind] = {graph.x: _Kind(True, graph.x)}
+    dependent = graph.dependent()
+    size = prod(graph.values[graph.x].shape)
+    for node in graph.nodes:
+        if isinstance(node.rule, Constant) or not any(i in dependent for i in node.inputs):
+            continue
+        kind = _kind(node, graph, kinds, dependent, size)
+        if kind is not None:
+            kinds.update(dict.fromkeys(node.outputs, kind))
+    inside = {o for n in graph.nodes for o in n.outputs if o in kinds} | {graph.x}
+    read: dict[int, None] = dict.fromkeys(o for o in graph.outputs if o in kinds)
+    for node in graph.nodes:
+        if isinstance(node.rule, Constant) and any(i in kinds for i in node.inputs):
+            # A sign or a comparison of a wide value: it has no derivative, and its operand has to exist.
+            return None
+        if any(o in dependent and o not in kinds for o in node.outputs):
+            read.update(dict.fromkeys(i for i in node.inputs if i in kinds))
+    if not read or graph.x in read:
+        return None
+    affine = tuple(v for v in read if kinds[v].affine)
+    separable = tuple(v for v in read if not kinds[v].affine)
+    batched = graph.values[graph.x].batch_axis
+    nodes = _reaching(graph.nodes, read)
+    if any(graph.values[v].batch_axis != batched for v in read):
+        return None
+    if batched is not None and not all(n.flexible for n in nodes if any(o in inside for o in n.outputs)):
+        return None
+    cut = Cut(graph, Graph(graph.values, graph.x, graph.constants, nodes, affine + separable), affine, separable)
+    if not affine or cut.rank + cut.extra >= graph.values[graph.x].shape[-1] or cut.extra > most_separable:
+        return None
+    return cut
+
+
+def _kind(node: Node, graph: Graph, kinds: Mapping[int, _Kind], dependent: frozenset[int], size: int) -> _Kind | None:
+    inputs = [i for i in node.inputs if i in dependent]
+    if not all(i in kinds for i in inputs):
+        return None
+    have = [kinds[i] for i in inputs]
+    affine = all(k.affine for k in have)
+    shapes = {graph.values[v].shape for v in (*inputs, *node.outputs)}
+    same = have[0].aligned if len({k.aligned for k in have}) == 1 and len(shapes) == 1 else None
+    match node.rule:
+        case Sum():
+            return _Kind(affine, same)
+        case Linear():
+            selects = any(word in node.primitive for word in _SELECTIONS)
+            return _Kind(affine, node.outputs[0] if selects and all(k.aligned is not None for k in have) else None)
+        case Bilinear() if len(inputs) == 1:
+            return _Kind(affine, same if _multiplies(node) else None)
+        case Bilinear() if _multiplies(node) and same is not None and _wide(graph, node, size):
+            return _Kind(False, same)
+        case Bilinear() if node.primitive == "dot_general" and len(have) == 2:
+            vectors = all(len(graph.values[i].shape) == 1 for i in inputs)
+            if vectors and have[0].aligned is not None and have[0].aligned == have[1].aligned:
+                return _Kind(False, None)
+        case Elementwise() if same is not None and _wide(graph, node, size):
+            return _Kind(False, same)
+    return None
+
+
+def _multiplies(node: Node) -> bool:
+    return node.primitive in ("mul", "aten.mul.Tensor", "multiply")
+
+
+def _wide(graph: Graph, node: Node, size: int) -> bool:
+    """Whether a function of single coordinates is applied to about all of them; to a few it belongs behind the cut."""
+    return 2 * prod(graph.values[node.outputs[0]].shape) >= size
+
+
+def _reaching(nodes: Sequence[Node], wanted: Mapping[int, None]) -> tuple[Node, ...]:
+    """The nodes that some values are computed by."""
+    needed = set(wanted)
+    kept = []
+    for node in reversed(nodes):
+        if any(o in needed for o in node.outputs):
+            kept.append(node)
+            needed.update(node.inputs)
+    return tuple(reversed(kept))
+
+
+def _restricted(head: Graph, outputs: tuple[int, ...]) -> Graph:
+    return Graph(head.values, head.x, head.constants, _reaching(head.nodes, dict.fromkeys(outputs)), outputs)

@@ -1,0 +1,204 @@
+r"""Operators on many coordinates as operators on few: u along chosen directions.
+
+A change of variables x ↦ x + Vη with few η restricts u to g(η) = u(x + Vη). Where an operator P of u at x is an operator Q of g
+at η = 0, it is evaluated there, by any strategy: η are few, whatever d is. `pull_back` chooses V so that this is exact,
+`stde` draws it so that it is right on average.
+
+The network is restricted at its `Cut`, where it is narrow: y(η) = y(x) + Σ_k B_k η^k, and nothing of size V × d is ever formed.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from opdsl.jets.cut import Cut
+from opdsl.jets.graph import Array, Bilinear, Elementwise, Graph, Node, Sum, Value
+from opdsl.jets.taylor import power
+from opdsl.pointwise import Environment
+from opdsl.residual import Number, Pointwise
+from opdsl.simplify import mul
+from opdsl.split import LinearOperator, Term
+from opdsl.strategies.base import Delivered, Method, Refusal, Request, Strategy
+from opdsl.strategies.collapsed_taylor import CollapsedTaylor
+from opdsl.strategies.derivative_space import DerivativeSpaceStrategy
+from opdsl.strategies.dof import DOF
+from opdsl.strategies.forward_laplacian import ForwardLaplacian
+from opdsl.strategies.n_tangentprop import NTangentProp
+
+_INNER: tuple[Strategy, ...] = (NTangentProp(), ForwardLaplacian(), DOF(), CollapsedTaylor(), DerivativeSpaceStrategy())
+
+
+@dataclass(frozen=True)
+class Block:
+    """A contribution η[start : start + c]^order · array to one value at the cut.
+
+    Args:
+        value: the value's number.
+        start: first of the c columns of η.
+        array: (c, w), or (n, c, w) where it differs from point to point of a batched graph; w entries of the value.
+        varies: whether it does.
+        order: power of η, element by element.
+    """
+
+    value: int
+    start: int
+    array: Array
+    varies: bool = False
+    order: int = 1
+
+
+def restrict(cut: Cut, ops: Any, points: int, columns: int, blocks: Sequence[Block]) -> Graph:
+    """The network as a function of η.
+
+    Its constants are those of the whole network, then the values at the cut, then the arrays of the blocks.
+    """
+    whole = cut.graph
+    batch = whole.values[whole.x].batch_axis
+    lead = () if batch is None else (points,)
+    dtype = whole.values[whole.x].dtype
+    values = list(whole.values)
+
+    def new(shape: tuple[int, ...], axis: int | None) -> int:
+        values.append(Value(shape, dtype, axis))
+        return len(values) - 1
+
+    eta = new((*lead, columns), batch)
+    bases = {v: new(whole.values[v].shape, whole.values[v].batch_axis) for v in cut.values}
+    arrays = [new(tuple(b.array.shape), 0 if b.varies and batch is not None else None) for b in blocks]
+    nodes: list[Node] = []
+    powers = {1: eta}
+    for order in sorted({b.order for b in blocks} - {1}):
+        powers[order] = new((*lead, columns), batch)
+        nodes.append(Node(f"power({order})", Elementwise(power(order)), (eta,), (powers[order],), _never, flexible=True))
+    for v in cut.values:
+        terms = []
+        for b, place in zip(blocks, arrays, strict=True):
+            if b.value == v:
+                terms.append(new(whole.values[v].shape, whole.values[v].batch_axis))
+                apply = _product(ops, b, whole.values[v])
+                flexible = batch is None or not b.varies
+                nodes.append(Node("matmul", Bilinear(), (powers[b.order], place), (terms[-1],), apply, flexible=flexible))
+        signs = (1.0,) * (1 + len(terms))
+        nodes.append(Node("add", Sum(signs), (bases[v], *terms), (v,), _add, flexible=True))
+    needed, tail = set(whole.outputs), []
+    for node in reversed(whole.nodes):
+        if any(o in needed for o in node.outputs) and not any(o in cut.values for o in node.outputs):
+            tail.append(node)
+            needed.update(node.inputs)
+    return Graph(
+        tuple(values), eta, (*whole.constants, *bases.values(), *arrays), (*nodes, *reversed(tail)), whole.outputs
+    )  # fmt: skip
+
+
+def _product(ops: Any, block: Block, value: Value) -> Any:
+    start, stop = block.start, block.start + block.array.shape[-2]
+    shape = value.shape if value.batch_axis is None else value.shape[1:]
+    xp = ops.xp
+
+    def apply(eta: Array, array: Array) -> Array:
+        part = eta[..., start:stop]
+        if value.batch_axis is None:
+            return xp.reshape(part @ array, shape)
+        out = (part[:, None, :] @ array)[:, 0, :] if block.varies else part @ array
+        return xp.reshape(out, (out.shape[0], *shape))
+
+    return apply
+
+
+def _add(first: Array, *rest: Array) -> Array:
+    for r in rest:
+        first = first + r
+    return first
+
+
+def _never(*_: Any) -> Any:
+    raise AssertionError("η always carries a jet")
+
+
+@dataclass(frozen=True)
+class RestrictedMethod(Method):
+    """Operators of u as operators of its restriction.
+
+    Args:
+        strategy: the name.
+        inner: the method on the restriction.
+        images: what every operator becomes there.
+        columns: number of new coordinates η.
+        space: those over which index sums range there.
+    """
+
+    strategy: str
+    inner: Method
+    images: Mapping[LinearOperator, LinearOperator]
+    columns: int
+    space: Sequence[int]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def channels(self) -> int:  # type: ignore[override]
+        return self.inner.channels
+
+    @property
+    def order(self) -> int:  # type: ignore[override]
+        return self.inner.order
+
+    def details(self) -> list[str]:
+        return [*self.notes, *self.inner.details()]
+
+    @abstractmethod
+    def blocks(self, env: Environment, cut: Cut, constants: Sequence[Array]) -> tuple[list[Block], dict[str, Array]]:
+        """The restriction at ``env.x``, and arrays for the parameters that images have of their own."""
+
+    @abstractmethod
+    def cut(self, graph: Graph) -> Cut:
+        """Where the network is restricted."""
+
+    def evaluate(self, env: Environment, graph: Graph, constants: Sequence[Array]) -> Delivered:
+        ops, cut = env.ops, self.cut(graph)
+        base = cut.at(env.inputs, constants)
+        blocks, bindings = self.blocks(env, cut, constants)
+        points = 1 if ops.per_point else env.x.shape[0]
+        narrow = restrict(cut, ops, points, self.columns, blocks)
+        origin = ops.asarray(np.zeros(self.columns), env.x)
+        if not ops.per_point:
+            origin = ops.xp.broadcast_to(origin[None, :], (points, self.columns))
+        inner = Environment(
+            ops, env.x, self.space, {**env.bindings, **bindings}, functions=env.functions, inputs=origin
+        )  # fmt: skip
+        found = self.inner.evaluate(inner, narrow, (*constants, *base, *(b.array for b in blocks)))
+        return Delivered(found.value, {op: found.operators[image] for op, image in self.images.items()})
+
+
+def flat_parts(ops: Any, cut: Cut, value: int, part: Array, fixed: bool) -> Array:
+    """Derivatives (R, *S) of a value at the cut as a block's array: (R, w), or (n, R, w) where they differ by point."""
+    width, count = cut.width(value), part.shape[0]
+    if ops.per_point or fixed:
+        return ops.xp.reshape(part, (count, width))
+    return ops.xp.permute_dims(ops.xp.reshape(part, (count, part.shape[1], width)), (1, 0, 2))
+
+
+def fewest_channels(request: Request) -> Method | Refusal:
+    """The push-forward with the fewest channels; the more special name among equals."""
+    found = [s.propose(request) for s in _INNER]
+    methods = [m for m in found if isinstance(m, Method)]
+    if methods:
+        return min(methods, key=lambda m: m.channels)
+    return next(r for r in reversed(found) if isinstance(r, Refusal))
+
+
+def written_out(operator: LinearOperator, space: Sequence[int]) -> LinearOperator:
+    """All index sums written out over few coordinates, equal derivatives collected."""
+    found: dict[tuple[Pointwise, tuple[int, ...]], int] = {}
+    for t in operator.terms:
+        for values in product(space, repeat=len(t.labels)):
+            where = dict(zip(t.labels, values, strict=True))
+            axes = tuple(sorted(a if isinstance(a, int) else where[a] for a in t.axes))
+            found[t.coefficient, axes] = found.get((t.coefficient, axes), 0) + 1
+    return LinearOperator(tuple(Term(mul(Number(Fraction(n)), c), axes) for (c, axes), n in found.items()))
