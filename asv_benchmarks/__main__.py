@@ -84,7 +84,7 @@ def main() -> int:
     parser.add_argument("--bench", action="append", help="regular expression of benchmarks; may be given again")
     parser.add_argument("--all", action="store_true", help="every benchmark; takes an hour or more")
     parser.add_argument("--factor", type=float, default=1.3, help="compare: what counts as a change (default: %(default)g)")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     if given.command == "publish":
         return asv("publish", "--no-pull")
     name = given.machine or machine(given.device)
