@@ -14,8 +14,8 @@ import torch.fx
 from torch import Tensor
 
 from opdsl.backends.base import Evaluator
-from opdsl.backends.torch_lift import custom_functions, isolated, stand_in
 from opdsl.backends.torch_decompose import without_gaps
+from opdsl.backends.torch_lift import custom_functions, isolated, stand_in
 from opdsl.backends.torch_record import Recorder, Slot, Tape, aten
 from opdsl.backends.torch_simplify import simplify
 from opdsl.errors import BackendError

@@ -10,17 +10,19 @@ import inspect
 import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+from torch.autograd.function import _SingleLevelFunction
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode_temporarily
 from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode_stack
 
-from opdsl.backends.torch_record import CustomFunction, Recorder, Tape, aten, stop_gradients
+from opdsl.backends.torch_record import CustomFunction, Recorder, Tape, aten, ignoring_no_grad, stop_gradients
 from opdsl.errors import CaptureError
 
 _functorch = torch._C._functorch
@@ -194,30 +196,58 @@ def _without_overrides(function: Any) -> Any:
     return _CLONES[function]
 
 
+def _run(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """What torch itself does for ``function.apply``."""
+    return super(_SingleLevelFunction, function).apply(*args, **kwargs)  # type: ignore[misc]
+
+
 @contextlib.contextmanager
 def custom_functions(recorder: Recorder, lifting: Lifting | None = None) -> Iterator[None]:
-    """Keep custom ``autograd.Function`` s whole, where ``lifting`` is at work; say on the tape that there was one."""
+    """Keep custom ``autograd.Function`` s whole, where ``lifting`` is at work; say on the tape that there was one.
+
+    Where autograd itself is at work (a derivative inside the function, or the program of a derivative), it runs the function as
+    always, so that the declared backward is recorded; its results are those of the whole.
+    """
     from torch.utils.checkpoint import CheckpointFunction
 
-    original = torch.autograd.Function.__dict__["apply"]
+    # `f = MyFunction.apply` may have been bound long ago: the method that every `apply` calls in the end is replaced.
+    before = _SingleLevelFunction.__dict__.get("apply")
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         if cls is CheckpointFunction:
             function, _preserve, *rest = args
             return function(*rest)
+        if cls.__module__ == "torch._library.autograd":
+            # An operator of a library: it arrives at the recorder as such.
+            with ignoring_no_grad():
+                return _run(cls, *args, **kwargs)
         recorder.tape.custom = True
-        if lifting is not None:
-            args, kwargs = lifting.lifted(args), {k: lifting.lifted(v) for k, v in kwargs.items()}
-            if lifting.plain(args, kwargs):
-                with _disable_current_modes():
-                    return recorder.record(CustomFunction(cls, original.__func__), args, kwargs)
-        return original.__func__(cls, *args, **kwargs)
+        if lifting is None:
+            return _run(cls, *args, **kwargs)
+        args, kwargs = lifting.lifted(args), {k: lifting.lifted(v) for k, v in kwargs.items()}
+        if _functorch.peek_interpreter_stack() is not None:
+            raise CaptureError(
+                f"the custom autograd.Function {cls.__name__} is used inside a torch.func transform within the function; its "
+                "derivative cannot be followed there. Use torch.autograd.grad in place of the transform, or write its forward "
+                "with torch operations."
+            )
+        with _disable_current_modes(), ignoring_no_grad():
+            whole = recorder.record(CustomFunction(cls), args, kwargs, partial(_run, cls))
+        if lifting.plain(args, kwargs):
+            return whole
+        with ignoring_no_grad():
+            results = _run(cls, *args, **kwargs)
+        recorder.rename(results, whole, args)
+        return results
 
-    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment, method-assign]
+    _SingleLevelFunction.apply = classmethod(apply)
     try:
         yield
     finally:
-        torch.autograd.Function.apply = original  # type: ignore[method-assign]
+        if before is None:
+            del _SingleLevelFunction.apply
+        else:
+            _SingleLevelFunction.apply = before
 
 
 @contextlib.contextmanager
@@ -281,6 +311,15 @@ def isolated(x: Tensor) -> Iterator[bool]:
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
         yield bool(ambient)
+
+
+@contextlib.contextmanager
+def record_under(tape: Tape, decompose: Callable[[Any], Any], *, ambient: bool) -> Iterator[None]:
+    """Record what is done inside on a tape that has its inputs already. Must run inside `isolated`."""
+    recorder = Recorder(tape, decompose, allow_reads=False)
+    lifting = Lifting(recorder, ambient, False)
+    with _LOCK, custom_functions(recorder, lifting), recorder, lifting:
+        yield
 
 
 def trace(

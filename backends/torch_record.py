@@ -75,16 +75,15 @@ class CustomFunction:
     namespace = "autograd"
     tags = ()
 
-    def __init__(self, function: Any, apply: Any) -> None:
+    def __init__(self, function: Any) -> None:
         self.__name__ = function.__name__
-        self._function, self._apply = function, apply
+        self._function = function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._apply(self._function, *args, **kwargs)
+        return self._function.apply(*args, **kwargs)
 
     def __str__(self) -> str:
         return f"autograd.{self.__name__}"
-
 
 _state = threading.local()
 
@@ -98,6 +97,17 @@ def stop_gradients() -> Iterator[None]:
         yield
     finally:
         _state.stopping = before
+
+
+@contextmanager
+def ignoring_no_grad() -> Iterator[None]:
+    """Inside, operators have derivatives although autograd is off: autograd runs a custom forward that way."""
+    before = getattr(_state, "ignoring", False)
+    _state.ignoring = True
+    try:
+        yield
+    finally:
+        _state.ignoring = before
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,8 +215,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                 return result
         return self.record(func, args, kwargs)
 
-    def record(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """Execute an operator and note it as one step."""
+    def record(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], run: Callable[..., Any] | None = None) -> Any:
+        """Execute an operator (through ``run`` where given) and note it as one step."""
         inputs: list[int] = []
 
         def place(value: Any) -> Any:
@@ -222,7 +232,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         if func is aten.lift_fresh.default:
             # torch.tensor([…]): written in the code itself.
             self.tape.literals.update(range(known, len(self.tape.foreign)))
-        result = func(*args, **kwargs)
+        result = (run or func)(*args, **kwargs)
         if result is None or isinstance(result, bool | int | float):
             return result  # checks and questions about layout
         several = not isinstance(result, Tensor)
@@ -236,11 +246,27 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             # Recurrent cells write into these pieces; the operator promises that nobody looks at the whole again.
             results = tuple(r.clone() for r in results)
         outputs = tuple(self.tape.add(r, depends) for r in results)
-        stopped = getattr(_state, "stopping", False) or not torch.is_grad_enabled()
+        off = not torch.is_grad_enabled() and not getattr(_state, "ignoring", False)
+        stopped = getattr(_state, "stopping", False) or off
         self.tape.steps.append(Step(call, tuple(inputs), outputs, several, stopped))
         if not several:
             return results[0]
         return type(result)(results) if type(result) in (tuple, list) else results
+
+    def rename(self, results: Any, whole: Any, args: Sequence[Any]) -> None:
+        """Let the results of a custom function, and what it saved of them, stand for those recorded as one step."""
+        given = {self.tape.number.get(id(a)) for a in args if isinstance(a, Tensor)}
+        pairs = zip(*((r,) if isinstance(r, Tensor) else r for r in (results, whole)), strict=True)
+        for result, known in pairs:
+            if not isinstance(result, Tensor):
+                continue
+            before, after = self.tape.number.get(id(result)), self.tape.number[id(known)]
+            if before is not None and before not in given:
+                for name, number in self.tape.number.items():
+                    if number == before:
+                        self.tape.number[name] = after
+            self.tape.number[id(result)] = after
+            self.tape.values.append(result)
 
     def _depends(self, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
         flat = [v for a in (*args, *kwargs.values()) for v in (a if isinstance(a, list | tuple) else (a,))]

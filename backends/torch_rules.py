@@ -9,7 +9,7 @@ decomposition or a better rule than it. Linear maps are in `torch_rules_linear`,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from opdsl.backends.torch_record import AtenCall, CustomFunction, Slot
 from opdsl.errors import MissingRuleError
-from opdsl.jets import rules
-from opdsl.jets.graph import Bilinear, Composed, Constant, Elementwise, Linear, PiecewiseLinear, Rule, Sum, chooses
+from opdsl.jets import derivative, rules
+from opdsl.jets.derivative import Inner, announced
+from opdsl.jets.graph import Bilinear, Composed, Constant, Derived, Elementwise, Linear, PiecewiseLinear, Rule, Sum, chooses
 from opdsl.jets.taylor import ELEMENTARY, Elementary, power
 
 
@@ -32,12 +33,21 @@ class Facts:
         operands: tensors without contents (device ``meta``) like the operands, in the order of the slots.
         varies: for each operand whether it can carry a jet.
         outputs: the like for the results.
+        batch_axes: the axis of the points of each operand; None where it has none.
+        several: whether the call returns a tuple.
+        order, linear, differentiate, inner: for derivatives, see `opdsl.jets.derivative.Differentiable`.
     """
 
     call: AtenCall
     operands: tuple[Tensor, ...]
     varies: tuple[bool, ...]
     outputs: tuple[Tensor, ...]
+    batch_axes: tuple[int | None, ...]
+    several: bool
+    order: int | None
+    linear: tuple[bool, ...]
+    differentiate: Callable[..., Any]
+    inner: Callable[[Any, int | None, Sequence[bool]], Inner]
 
     def __getitem__(self, name: str) -> Any:
         """The argument of this name: a `Slot`, a static value, or the default."""
@@ -78,10 +88,14 @@ def _always(rule: Rule) -> Entry:
 
 def lookup(op: Any) -> Entry | None:
     """The entry of an operator: its overload's, or that of all overloads."""
-    name = op.__name__
-    if op.namespace != "aten":
-        name = f"{op.namespace}::{name}"
-    return TABLE.get(name) or TABLE.get(name.partition(".")[0])
+    name = op.__name__ if op.namespace == "aten" else f"{op.namespace}::{op.__name__}"
+    return TABLE.get(name) or TABLE.get(registered_name(op))
+
+
+def registered_name(op: Any) -> str:
+    """The name under which a rule for all overloads of an operator is found."""
+    plain: str = op.__name__.partition(".")[0]
+    return plain if op.namespace == "aten" else f"{op.namespace}::{plain}"
 
 
 def missing(reason: str) -> Rule:
@@ -98,19 +112,38 @@ def rule_of(facts: Facts) -> Rule:
     if not any(facts.varies):
         return Constant()
     if isinstance(facts.call.op, CustomFunction):
-        return missing(
-            f"the custom autograd.Function {facts.call.op.__name__} defines its own derivative, which opdsl cannot see. "
-            "Write its forward with torch operations, or use strategy='nested_ad'."
-        )
+        return by_first_derivative(facts)
     if not any(o.is_floating_point() or o.is_complex() for o in facts.outputs):
         return Constant()
     entry = lookup(facts.call.op)
     if entry is None:
-        return missing(
-            f"no jet rule for {facts.call.op} (torch). Use strategy='nested_ad', or register one: "
-            "opdsl.backends.torch_rules.enter(name, rule)."
-        )
+        return announced(by_first_derivative(facts), registered_name(facts.call.op), "torch")
     return entry(facts)
+
+
+@chooses(Derived)
+def by_first_derivative(facts: Facts) -> Derived:
+    """A rule that pushes jets through the program of the first derivative, as autograd has it."""
+    programs: dict[Any, Any] = {}
+
+    def differentiate(primals: Sequence[Tensor], moving: Sequence[int], smooth: Sequence[int]) -> Any:
+        key = (tuple(moving), tuple((p.shape, p.dtype, p.device) for p in primals))
+        if key not in programs:
+            programs[key] = facts.differentiate(facts, primals, moving, smooth)
+        return programs[key]
+
+    return derivative.by_first_derivative(
+        derivative.Differentiable(
+            name=str(facts.call.op),
+            apply=facts.call,
+            several=facts.several,
+            order=facts.order,
+            linear=facts.linear,
+            is_smooth=lambda t: t.is_floating_point() or t.is_complex(),
+            differentiate=differentiate,
+            inner=facts.inner,
+        )
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ composed rules
