@@ -12,6 +12,7 @@ from asv_benchmarks.benchmarks.counts import planned
 from asv_benchmarks.benchmarks.targets import TARGETS, Absent, driver
 from asv_benchmarks.benchmarks.timing import paired
 from asv_benchmarks.gate import Subject, Verdict, judge, record, report
+from opdsl import operator
 
 VERSIONS = {"toy": "toy 1.0"}
 
@@ -96,6 +97,11 @@ def test_the_floor_of_a_case_is_the_dimension_of_its_derivative_space(name: str)
         assert what.channels == what.rank + 2
     else:
         assert planned(name)["channels"] == what.channels
+
+
+def test_the_dimension_of_a_case_is_its_number_of_coordinates() -> None:
+    for what in CASES.values():
+        assert what.dimension == len(operator(what.text, coords=what.coords).residual().coords)
 
 
 @pytest.mark.parametrize("axis", ["order=4", "dimension=7", "points=32"])

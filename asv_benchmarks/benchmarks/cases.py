@@ -35,7 +35,7 @@ class Case:
     @property
     def dimension(self) -> int:
         """Number of coordinates."""
-        return int(self.coords[2:-1]) if "[" in self.coords else len(self.coords.split())
+        return sum(int(c[c.index("[") + 1 : -1]) if "[" in c else 1 for c in self.coords.split())
 
     @property
     def sizes(self) -> tuple[int, ...]:
