@@ -86,7 +86,8 @@ class Runs(Calls):
                     operation = item
                 continue
             factors = self._run(item)
-            if operation is not None and operation[0] == "/" and len(factors) > 1 and not isinstance(factors[0], ex.Num):
+            divides = operation is not None and operation[0] == "/" and len(factors) > 1
+            if divides and not isinstance(factors[0], ex.Num) and id(factors[0]) not in self.grouped:
                 self.warn("a/b c is read from left to right as (a/b) c; write parentheses to be explicit")
             if negative:
                 factors[0] = self.checked(ex.Neg(factors[0], span=factors[0].span))

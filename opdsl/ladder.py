@@ -118,17 +118,27 @@ class Operator:
 
         return Operator(sobolev(self.system, order), backend=self._backend, strategy=self._strategy)
 
-    def substitute(self, text: str, *, coords: str, fields: str | None = None) -> Operator:
+    def substitute(
+        self, lines: str | Mapping[str, str], *, coords: str | None = None, fields: str | None = None, params: str | None = None
+    ) -> Operator:
         """Change variables: old coordinates (and fields) as expressions of new ones, exactly and in any order.
+
+        Where every field is replaced by a formula the result is an `Expression` of the coordinates and parameters: the forcing
+        of a manufactured solution. ``params=`` declares names that the lines add.
 
         Example:
             >>> import opdsl
-            >>> opdsl.operator("u_t = u_xx", coords="t x", fields="u").substitute("t = s; x = 2*y", coords="s y")
+            >>> op = opdsl.operator("u_t = u_xx", coords="t x", fields="u")
+            >>> op.substitute("t = s; x = 2*y", coords="s y")
             Operator('coords: s y; fields: u; u_s - 0.25*u_yy')
+            >>> op.substitute({"u": "exp(-t) sin(2 x)"})
+            Expression('coords: t x; fields: ; 3*exp(-t)*sin(2*x)')
         """
         from opdsl.calculus import substitute
 
-        changed = substitute(self.system, text, coords=coords, fields=fields)
+        changed = substitute(self.system, lines, coords=coords, fields=fields, params=params)
+        if not changed.declarations.fields:
+            return Expression(changed, backend=self._backend)
         return Operator(changed, backend=self._backend, strategy=self._strategy)
 
     def to_sympy(self, dimension: int | None = None) -> list[Any]:
@@ -156,7 +166,7 @@ class Operator:
         return str(self.system)
 
     def __repr__(self) -> str:
-        return f"Operator({str(self)!r})"
+        return f"{type(self).__name__}({str(self)!r})"
 
     def __opdsl_fingerprint__(self) -> Any:
         """Inside a captured function an operator is what it says, not what it has cached."""

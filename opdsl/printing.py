@@ -34,15 +34,20 @@ def expression_text(node: ex.Node, system: ex.System) -> str:
     return _Text(system.declarations, [d.name for d in system.definitions]).show(node)
 
 
+def coords_text(decls: ex.Declarations) -> str:
+    """Return the coordinates as they are declared: ``t polar(r, theta)``."""
+    words = [str(c) for c in decls.coords]
+    if decls.geometry != "cartesian":
+        space = [str(c) for c in decls.coords if c.name != decls.time]
+        grouped = f"{decls.geometry}({', '.join(space)})"
+        words = [grouped if w == space[0] else w for w in words if w == space[0] or w not in space]
+    return " ".join(words)
+
+
 def _header(decls: ex.Declarations) -> list[str]:
     out = []
     if "coords" in decls.given:
-        words = [str(c) for c in decls.coords]
-        if decls.geometry != "cartesian":
-            space = [str(c) for c in decls.coords if c.name != decls.time]
-            grouped = f"{decls.geometry}({', '.join(space)})"
-            words = [grouped if w == space[0] else w for w in words if w == space[0] or w not in space]
-        out.append("coords: " + " ".join(words))
+        out.append("coords: " + coords_text(decls))
     for kind in ("fields", "params"):
         if kind in decls.given:
             out.append(f"{kind}: " + " ".join(map(str, getattr(decls, kind))))

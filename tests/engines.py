@@ -75,7 +75,7 @@ class Engine:
         def stack(entries: Any, like: Any) -> Any:
             if not isinstance(entries, list):
                 return entries + 0.0 * like
-            return self.xp.stack([stack(e, like) for e in entries], axis=len(like.shape))
+            return self.space(like).stack([stack(e, like) for e in entries], axis=len(like.shape))
 
         def call(p: Any) -> Any:
             columns = [p[..., i] for i in range(p.shape[-1])]

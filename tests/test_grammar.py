@@ -361,6 +361,15 @@ def test_facts() -> None:
     assert "u is a field" in str(info)
 
 
+def test_facts_are_those_of_the_text_at_hand() -> None:
+    """Equal systems share their expansion, but not the words they were written in."""
+    declared = expanded("u_t + u*u_x = 2 u_xx", coords="t x", fields="u")
+    inferred = expanded("u_t + u u_x = 2u_xx", coords="t x")
+    assert not declared.notes
+    assert [note.split()[0] for note in inferred.notes] == ["u"]
+    assert [e.text for e in (*declared.equations, *inferred.equations)] == ["u_t + u*u_x = 2 u_xx", "u_t + u u_x = 2u_xx"]
+
+
 # --------------------------------------------------------------------------------------------- LaTeX
 LATEX: list[tuple[str, str, dict[str, str]]] = [
     (r"\partial_t u + u \partial_x u = \nu \partial_{xx} u", "u_t + u u_x = nu u_xx", {"coords": "t x"}),

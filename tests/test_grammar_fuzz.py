@@ -37,6 +37,15 @@ TERMINALS = {
 def survives(text: str, **declarations: str) -> bool:
     """Parse and expand; True if the text is accepted."""
     start = time.process_time()
+    accepted = _accepts(text, **declarations)
+    if time.process_time() - start > 1:  # once more: the collection of somebody else's garbage does not count
+        start = time.process_time()
+        assert _accepts(text, **declarations) == accepted
+        assert time.process_time() - start < 1, text
+    return accepted
+
+
+def _accepts(text: str, **declarations: str) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -48,7 +57,6 @@ def survives(text: str, **declarations: str) -> bool:
     except LanguageError as error:
         accepted, shown = False, str(error)
     assert shown
-    assert time.process_time() - start < 1, text
     return accepted
 
 

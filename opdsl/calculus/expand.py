@@ -65,7 +65,11 @@ def expand(system: ex.System, dimension: int | None = None) -> Residual:
         Add(terms=(Derivative(field='u', component=0, axes=(0, 0)), Derivative(field='u', component=0, axes=(1, 1))))
     """
     try:
-        return _expand(system, _checked_dimension(system, dimension))
+        known = _expand(system, _checked_dimension(system, dimension))
+        # Equal systems may have been written differently: with other words, or with names declared instead of inferred.
+        sources = [e for e in system.equations if not is_condition(e)]
+        texts = [replace(e, text=_text(system, s)) for e, s in zip(known.equations, sources, strict=True)]
+        return replace(known, equations=tuple(texts), notes=system.notes)
     except RecursionError:
         raise OpLimitError("the expansion is nested too deeply", code="E303") from None
 
