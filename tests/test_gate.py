@@ -11,7 +11,7 @@ from asv_benchmarks.benchmarks.cases import CASES, case
 from asv_benchmarks.benchmarks.counts import planned
 from asv_benchmarks.benchmarks.targets import TARGETS, Absent, driver
 from asv_benchmarks.benchmarks.timing import paired
-from asv_benchmarks.gate import Subject, Verdict, judge, record, report
+from asv_benchmarks.gate import Subject, Verdict, judge, record, report, settled
 from opdsl import operator
 
 VERSIONS = {"toy": "toy 1.0"}
@@ -85,6 +85,11 @@ def test_measuring_nothing_fails() -> None:
 def test_a_recorded_baseline_is_met_by_what_it_was_recorded_from() -> None:
     found = [Verdict("s", "nodes", 7.0, None, "new"), Verdict("s", "time / floor", 1.2, None, "new")]
     assert record(found, VERSIONS)["subjects"] == {"s": {"counts": {"nodes": 7.0}, "ratio": 1.2}}
+
+
+def test_a_baseline_is_the_median_of_three_measurements() -> None:
+    subject = settled(Subject("s", "toy", dict, sequence(0.7, 1.2, 1.1)))
+    assert record(judge([subject], {}, VERSIONS), VERSIONS)["subjects"]["s"]["ratio"] == 1.1
 
 
 # -------------------------------------------------------------------------------------------------- what is measured
