@@ -49,8 +49,8 @@ class ArrayOps(ABC):
         return [array[i, ...] for i in range(array.shape[0])]
 
     @abstractmethod
-    def special(self, name: str) -> Callable[[Array], Array]:
-        """A unary function the array API lacks: erf, sigmoid, softplus, … KeyError where the framework lacks it too."""
+    def special(self, name: str) -> Callable[..., Array]:
+        """A function the array API lacks: erf, sigmoid, softplus, gammainc, … KeyError where the framework lacks it too."""
 
     @abstractmethod
     def asarray(self, value: Any, like: Array) -> Array:

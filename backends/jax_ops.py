@@ -16,23 +16,29 @@ from opdsl.jets.graph import Array
 
 Axes = tuple[int, ...]
 
-_SPECIAL: dict[str, Callable[[Array], Array]] = {
+_SPECIAL: dict[str, Callable[..., Array]] = {
+    "bessel_i0e": lax.bessel_i0e,
+    "bessel_i1e": lax.bessel_i1e,
+    "betainc": lambda a, b, x: lax.betainc(*jnp.broadcast_arrays(a, b, x)),
     "cbrt": jnp.cbrt,
     "digamma": lax.digamma,
     "erf": lax.erf,
     "erfc": lax.erfc,
     "erfinv": lax.erf_inv,
-    "i0e": lax.bessel_i0e,
-    "i1e": lax.bessel_i1e,
+    "expn": jax.scipy.special.expn,
+    "gammainc": lambda a, x: lax.igamma(*jnp.broadcast_arrays(a, x)),
+    "gammaincc": lambda a, x: lax.igammac(*jnp.broadcast_arrays(a, x)),
     "lgamma": lax.lgamma,
     "log_ndtr": jax.scipy.special.log_ndtr,
     "log_sigmoid": jax.nn.log_sigmoid,
     "ndtri": jax.scipy.special.ndtri,
+    "polygamma": lambda n, x: lax.polygamma(jnp.zeros_like(x) + n, x),
     "relu": jax.nn.relu,
     "rsqrt": lax.rsqrt,
     "sigmoid": lax.logistic,
     "sinc": jnp.sinc,
     "softplus": jax.nn.softplus,
+    "zeta": lambda s, q: lax.zeta(jnp.zeros_like(q) + s, q),
 }
 
 
@@ -54,8 +60,8 @@ class JaxOps(ArrayOps):
     def unstack(self, array: Array) -> list[Array]:
         return [jnp.squeeze(a, 0) for a in jax.lax.split(array, (1,) * array.shape[0], axis=0)]
 
-    def special(self, name: str) -> Callable[[Array], Array]:
-        """A unary function that the array API lacks."""
+    def special(self, name: str) -> Callable[..., Array]:
+        """A function that the array API lacks."""
         return _SPECIAL[name]
 
     def asarray(self, value: Any, like: Array) -> Array:

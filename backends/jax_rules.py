@@ -17,7 +17,7 @@ from jax import lax
 from opdsl.backends import jax_control
 from opdsl.backends.jax_derivative import by_first_derivative
 from opdsl.backends.jax_equation import Equation, missing_error
-from opdsl.jets import rules
+from opdsl.jets import rules, special
 from opdsl.jets.derivative import announced
 from opdsl.jets.graph import (
     Array,
@@ -32,6 +32,7 @@ from opdsl.jets.graph import (
     Sum,
     chooses,
 )
+from opdsl.jets.special import SPECIAL
 from opdsl.jets.taylor import ELEMENTARY, Elementary, power
 
 Operand = Any
@@ -54,65 +55,20 @@ def _unlisted(equation: Equation) -> Rule:
 # ------------------------------------------------------------------------------------------------- elementwise
 
 
-def by_derivatives(function: Callable[[Array], Array], name: str) -> Elementary:
-    """An elementwise function whose Taylor coefficients come from nested forward mode.
-
-    Costs O(2^K) instead of O(K²); for functions without an elementary differential equation (gamma family, Bessel).
-    """
-
-    def coefficients(_f: Any, h0: Array, order: int) -> list[Any]:
-        out, scale = [], 1.0
-        derivative = function
-        for k in range(order + 1):
-            out.append(derivative(h0) * scale if k > 1 else derivative(h0))
-            derivative, scale = _differentiate(derivative), scale / (k + 1)
-        return out
-
-    return Elementary(name, None, coefficients)
-
-
-def _differentiate(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    return lambda h: jax.jvp(function, (h,), (jnp.ones_like(h),))[1]
-
-
-def _smooth_in(position: int) -> Callable[[Equation], Rule]:
-    """Elementwise in one operand while the others (orders, shape parameters) are constant."""
+def _family(make: Callable[..., Elementary]) -> Callable[[Equation], Rule]:
+    """Elementwise in the last operand while the others (orders, shape parameters) are constant."""
 
     def entry(equation: Equation) -> Rule:
         general = by_first_derivative(equation)
 
         def build(ops: Any, *operands: Operand) -> Operand:
-            if any(ops.is_jet(o) for i, o in enumerate(operands) if i != position):
+            if any(ops.is_jet(o) for o in operands[:-1]):
                 return general.build(ops, *operands)
-
-            def along(h: Array) -> Array:
-                return equation.apply(*(h if i == position else o for i, o in enumerate(operands)))
-
-            return ops.elementwise(by_derivatives(along, equation.primitive), operands[position])
+            return ops.elementwise(make(*operands[:-1]), operands[-1])
 
         return Composed(build)
 
     return entry
-
-
-def _zeta(equation: Equation) -> Rule:
-    """Hurwitz ζ(s, q) in q: c_k = (−1)^k binom(s + k − 1, k) ζ(s + k, q)."""
-
-    def build(ops: Any, s: Operand, q: Operand) -> Operand:
-        if ops.is_jet(s):
-            raise missing_error("zeta", " with an exponent that depends on the point")
-
-        def coefficients(_f: Any, h0: Array, order: int) -> list[Any]:
-            out: list[Any] = []
-            factor: Any = 1.0
-            for k in range(order + 1):
-                out.append(factor * lax.zeta(s + k, h0))
-                factor = -factor * (s + k) / (k + 1)
-            return out
-
-        return ops.elementwise(Elementary("zeta", None, coefficients), q)
-
-    return Composed(build)
 
 
 @chooses(Elementwise, Composed)
@@ -382,15 +338,15 @@ TABLE: dict[str, Entry] = {
     "reduce_window_min": _tangent_by_jvp,
     "select_and_scatter_add": linear_at(0),
     "select_and_gather_add": linear_at(0),
-    "lgamma": _smooth_in(0),
-    "digamma": _smooth_in(0),
-    "polygamma": _smooth_in(1),
-    "bessel_i0e": _smooth_in(0),
-    "bessel_i1e": _smooth_in(0),
-    "igamma": _smooth_in(1),
-    "igammac": _smooth_in(1),
-    "regularized_incomplete_beta": _smooth_in(2),
-    "zeta": _zeta,
+    "lgamma": Elementwise(SPECIAL["lgamma"]),
+    "digamma": Elementwise(SPECIAL["digamma"]),
+    "polygamma": _family(special.polygamma),
+    "bessel_i0e": Elementwise(SPECIAL["bessel_i0e"]),
+    "bessel_i1e": Elementwise(SPECIAL["bessel_i1e"]),
+    "igamma": _family(lambda a: special.incomplete_gamma(a, upper=False)),
+    "igammac": _family(lambda a: special.incomplete_gamma(a, upper=True)),
+    "regularized_incomplete_beta": _family(special.incomplete_beta),
+    "zeta": _family(special.hurwitz_zeta),
     "scan": jax_control.scan,
     "while": jax_control.while_loop,
     "cond": jax_control.cond,
@@ -423,7 +379,15 @@ def _gelu(equation: Equation) -> Rule:
     return Elementwise(ELEMENTARY["gelu" if exact else "gelu_tanh"])
 
 
+@chooses(Elementwise, Derived)
+def _expn(equation: Equation) -> Rule:
+    """`jax.scipy.special.expn` and `exp1`: the number stands in the body, and JAX's own derivative cannot be traced twice."""
+    number = getattr(equation.params["call_jaxpr"].jaxpr.eqns[0].invars[0], "val", None)
+    return by_first_derivative(equation) if number is None else Elementwise(special.exponential_integral(int(number)))
+
+
 FUNCTIONS: dict[str, Entry] = {
+    "expn": _expn,
     "gelu": _gelu,
     "relu": PiecewiseLinear(rules.relu_tangent),
     "silu": Elementwise(ELEMENTARY["silu"]),

@@ -191,9 +191,6 @@ def own() -> list[str]:
     return sorted({op.__name__.partition(".")[0] for op in _OWN})
 
 
-_KEPT = frozenset({"i0", "special_i0", "special_i0e", "special_i1", "special_i1e"})
-
-
 def without_gaps(op: Any) -> Callable[..., Any] | None:
     """For finished programs: only what cannot be written down as it is, results with gaps between them."""
     return _convolution_backward if op is aten.convolution_backward.default else None
@@ -205,8 +202,8 @@ def decompose(op: Any) -> Callable[..., Any] | None:
         return _OWN[op]
     if lookup(op) is not None:
         return None
-    if any(name in op.__name__ for name in ("bessel", "airy", "zeta")) or op.__name__.partition(".")[0] in _KEPT:
-        return None  # torch's end in primitives that autograd does not know
+    if "airy" in op.__name__:
+        return None  # torch's ends in a primitive that autograd does not know
     from torch._decomp import decomposition_table
 
     if op in decomposition_table:

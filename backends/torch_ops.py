@@ -56,7 +56,7 @@ class TorchOps(ArrayOps):
     def unstack(self, array: Tensor) -> list[Tensor]:
         return list(torch.unbind(array))
 
-    def special(self, name: str) -> Callable[[Tensor], Tensor]:
+    def special(self, name: str) -> Callable[..., Tensor]:
         return _SPECIAL[name]
 
     def asarray(self, value: Any, like: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def _aligned(a: Tensor, a_mapped: bool, b: Tensor, b_mapped: bool) -> Tensor:
     return widened(a, a_mapped) * widened(b, b_mapped)
 
 
-_SPECIAL: dict[str, Callable[[Tensor], Tensor]] = {
+_SPECIAL: dict[str, Callable[..., Tensor]] = {
     "erf": torch.erf,
     "erfc": torch.erfc,
     "erfinv": torch.erfinv,
@@ -136,5 +136,18 @@ _SPECIAL: dict[str, Callable[[Tensor], Tensor]] = {
     "ndtri": torch.special.ndtri,
     "erfcx": torch.special.erfcx,
     "sinc": torch.sinc,
+    "polygamma": lambda n, h: torch.lgamma(h) if n < 0 else torch.polygamma(n, h),
+    "zeta": torch.special.zeta,
+    "gammainc": torch.special.gammainc,
+    "gammaincc": torch.special.gammaincc,
+    "bessel_i0": torch.special.i0,
+    "bessel_i1": torch.special.i1,
+    "bessel_i0e": torch.special.i0e,
+    "bessel_i1e": torch.special.i1e,
+    "bessel_k0": torch.special.modified_bessel_k0,
+    "bessel_k1": torch.special.modified_bessel_k1,
+    "bessel_k0e": torch.special.scaled_modified_bessel_k0,
+    "bessel_k1e": torch.special.scaled_modified_bessel_k1,
+    **{f"bessel_{name}": getattr(torch.special, f"bessel_{name}") for name in ("j0", "j1", "y0", "y1")},
     "cbrt": lambda h: torch.sign(h) * torch.abs(h) ** (1 / 3),
 }

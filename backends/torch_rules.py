@@ -18,9 +18,10 @@ from torch import Tensor
 
 from opdsl.backends.torch_record import AtenCall, CustomFunction, Slot
 from opdsl.errors import MissingRuleError
-from opdsl.jets import derivative, rules
+from opdsl.jets import derivative, rules, special
 from opdsl.jets.derivative import Inner, announced
 from opdsl.jets.graph import Bilinear, Composed, Constant, Derived, Elementwise, Linear, PiecewiseLinear, Rule, Sum, chooses
+from opdsl.jets.special import SPECIAL
 from opdsl.jets.taylor import ELEMENTARY, Elementary, power
 
 
@@ -266,21 +267,40 @@ enter("prims::erfcx", Elementwise(ELEMENTARY["erfcx"]))
 enter("prims::ndtri", Elementwise(ELEMENTARY["ndtri"]))
 
 
-def _gamma_family(start: int) -> Elementary:
-    """log Γ (−1), ψ (0), ψ′ (1), …: each is the derivative of the one before, c_k = ψ^{(start+k)}/k!."""
+enter("lgamma prims::lgamma", Elementwise(SPECIAL["lgamma"]))
+enter("digamma prims::digamma", Elementwise(SPECIAL["digamma"]))
+enter("polygamma", chooses(Elementwise)(lambda facts: Elementwise(special.polygamma(int(facts["n"])))))
+for _name in "i0e i1e bessel_j0 bessel_j1 bessel_y0 bessel_y1".split():
+    enter(f"special_{_name}", Elementwise(SPECIAL[f"bessel_{_name.removeprefix('bessel_')}"]))
+enter("i0 special_modified_bessel_i0", Elementwise(SPECIAL["bessel_i0"]))
+enter("special_i1 special_modified_bessel_i1", Elementwise(SPECIAL["bessel_i1"]))
+for _name in "k0 k1".split():
+    enter(f"special_modified_bessel_{_name}", Elementwise(SPECIAL[f"bessel_{_name}"]))
+    enter(f"special_scaled_modified_bessel_{_name}", Elementwise(SPECIAL[f"bessel_{_name}e"]))
+enter("special_spherical_bessel_j0", Elementwise(SPECIAL["spherical_bessel_j0"]))
 
-    def one(n: int, h: Tensor) -> Tensor:
-        return torch.lgamma(h) if n < 0 else torch.polygamma(n, h)
 
-    def coefficients(_f: Any, h0: Tensor, order: int) -> list[Any]:
-        return [one(start + k, h0) / math.factorial(k) for k in range(order + 1)]
+def _family(make: Callable[[Any], Elementary], parameter: str, variable: str) -> Entry:
+    """Elementwise in one argument while the other, a parameter, is constant."""
 
-    return Elementary(f"polygamma({start})", None, coefficients)
+    def entry(facts: Facts) -> Rule:
+        general = by_first_derivative(facts)
+        given = [facts[parameter], facts[variable]]
+
+        def build(ops: Any, *operands: Any) -> Any:
+            a, x = (operands[g.index] if isinstance(g, Slot) else g for g in given)
+            if ops.is_jet(a):
+                return general.build(ops, *operands)
+            return ops.elementwise(make(a), x)
+
+        return Composed(build)
+
+    return entry
 
 
-enter("lgamma prims::lgamma", Elementwise(_gamma_family(-1)))
-enter("digamma prims::digamma", Elementwise(_gamma_family(0)))
-enter("polygamma", chooses(Elementwise)(lambda facts: Elementwise(_gamma_family(int(facts["n"])))))
+enter("igamma special_gammainc", _family(lambda a: special.incomplete_gamma(a, upper=False), "self", "other"))
+enter("igammac special_gammaincc", _family(lambda a: special.incomplete_gamma(a, upper=True), "self", "other"))
+enter("special_zeta", _family(special.hurwitz_zeta, "self", "other"))
 
 
 @chooses(PiecewiseLinear, Composed)

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from opdsl.backends.torch_rules import Facts, enter
+from opdsl.backends.torch_rules import Facts, by_first_derivative, enter
 from opdsl.jets import rules_matrix
-from opdsl.jets.graph import Composed, Rule
+from opdsl.jets.graph import Composed, Derived, Rule, chooses
 
 
 def _outputs(build: Callable[..., dict[int, Any]]) -> Callable[[Facts], Rule]:
@@ -83,6 +83,41 @@ def _svd(ops: Any, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
     return {0: left, 1: s, 2: rules_matrix.transpose(ops, right)}
 
 
+def _lu(ops: Any, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
+    """The packed factors L + U − I of a square matrix."""
+    permutation, lower, upper = torch.lu_unpack(plain[0], plain[1])
+    left, right = rules_matrix.lu(ops, ops.linear(lambda h: permutation.mT @ h, a), lower, upper)
+    return {0: ops.add(ops.linear(lambda h: torch.tril(h, -1), left), right)}
+
+
+def _lu_apart(ops: Any, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
+    permutation, lower, upper = plain
+    return dict(enumerate(rules_matrix.lu(ops, ops.linear(lambda h: permutation.mT @ h, a), lower, upper), start=1))
+
+
+def _lu_unpacked(ops: Any, facts: Facts, plain: Any, packed: Any, pivots: Any) -> dict[int, Any]:
+    return {1: ops.linear(lambda h: torch.tril(h, -1), packed), 2: ops.linear(torch.triu, packed)}
+
+
+def _lu_solve(ops: Any, facts: Facts, plain: Any, packed: Any, pivots: Any, b: Any) -> dict[int, Any]:
+    permutation, lower, _ = torch.lu_unpack(ops.primal(packed), pivots)
+    eye = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
+    left = ops.add(ops.linear(lambda h: torch.tril(h, -1), packed), eye)
+    right = ops.linear(torch.triu, packed)
+    y = rules_matrix.solve(ops, left, ops.linear(lambda h: permutation.mT @ h, b))
+    return {0: rules_matrix.solve(ops, right, y)}
+
+
+def _square(build: Callable[..., dict[int, Any]]) -> Callable[[Facts], Rule]:
+    """A rule for square matrices with pivots; the others go by their first derivative."""
+    return _where(lambda facts: facts.operands[0].shape[-1] == facts.operands[0].shape[-2] and facts["pivot"], build)
+
+
+def _where(fits: Callable[[Facts], bool], build: Callable[..., dict[int, Any]]) -> Callable[[Facts], Rule]:
+    rule = _outputs(build)
+    return chooses(Composed, Derived)(lambda facts: rule(facts) if fits(facts) else by_first_derivative(facts))
+
+
 def _pinv(ops: Any, facts: Facts, plain: Any, a: Any, *_: Any) -> dict[int, Any]:
     """Of a matrix with full rank."""
     a0, turned = ops.primal(a), rules_matrix.transpose(ops, a)
@@ -100,5 +135,9 @@ enter("linalg_cholesky_ex", _outputs(_cholesky))
 enter("_linalg_eigh", _outputs(_eigh))
 enter("_linalg_svd", _outputs(_svd))
 enter("linalg_qr", _outputs(lambda ops, facts, plain, a: dict(enumerate(rules_matrix.qr(ops, a, plain[1])))))
+enter("linalg_lu_factor_ex", _square(_lu))
+enter("linalg_lu", _square(_lu_apart))
+enter("lu_unpack", _outputs(_lu_unpacked))
+enter("linalg_lu_solve", _where(lambda facts: facts["left"] and not facts["adjoint"], _lu_solve))
 enter("linalg_matrix_exp", _outputs(lambda ops, facts, plain, a: {0: rules_matrix.matrix_exponential(ops, a)}))
 enter("linalg_pinv", _outputs(_pinv))

@@ -292,6 +292,8 @@ add("qr", lambda h: L.qr(matrix(h))[0], (2, 3))
 add("eigh", lambda h: L.eigh(symmetric(h))[0], (2, 3))
 add("eigenvectors", lambda h: L.eigh(symmetric(h))[1] ** 2, (2, 3))
 add("singular values", lambda h: L.svdvals(matrix(h)), (2, 3))
+add("lu", lambda h: L.lu(matrix(h))[1] + torch.linalg.lu_factor(matrix(h))[0], (2, 3))
+add("lu solve", lambda h: L.lu_solve(*L.lu_factor(matrix(h)), h), (2, 3))
 add("matrix_exp", lambda h: torch.matrix_exp(0.2 * matrix(h)), (2, 3))
 add("matrix_power", lambda h: L.matrix_power(matrix(h), 3), (2, 3))
 

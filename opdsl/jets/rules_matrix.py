@@ -181,6 +181,28 @@ def qr(ops: Any, a: Operand, r0: Array) -> tuple[Operand, Operand]:
     return solve(ops, r, a, left=False), r
 
 
+def lu(ops: Any, a: Operand, lower: Array, upper: Array) -> tuple[Operand, Operand]:
+    """L, U with A = L U of a square matrix whose rows are in pivot order; the primal factors are given.
+
+    With L = L_0 (I + X), U = (I + Y) U_0 and M = L_0⁻¹ N U_0⁻¹: X + Y = M − X Y, X strictly lower and Y upper triangular.
+    """
+    xp = ops.xp
+    turned = xp.matrix_transpose(upper)
+
+    def inner(h: Array) -> Array:
+        left = xp.linalg.solve(lower, h)
+        return xp.matrix_transpose(xp.linalg.solve(turned, xp.matrix_transpose(left)))
+
+    m = ops.linear(inner, nilpotent(ops, a))
+    rest = m
+    for _ in range(ops.algebra.order):
+        x = ops.linear(lambda h: xp.tril(h, k=-1), rest)
+        y = ops.linear(lambda h: xp.triu(h), rest)
+        rest = ops.sub(m, matmul(ops, x, y))
+    x, y = ops.linear(lambda h: lower @ xp.tril(h, k=-1), rest), ops.linear(lambda h: xp.triu(h) @ upper, rest)
+    return ops.add(x, lower), ops.add(y, upper)
+
+
 def matrix_exponential(ops: Any, a: Operand) -> Operand:
     """e^A by scaling (2⁻⁶), Taylor's polynomial of degree 14, and squaring: 1e-12 up to norm 60."""
     xp = ops.xp

@@ -30,7 +30,7 @@ class Functions(Protocol):
 
     xp: Any
 
-    def special(self, name: str) -> Callable[[Any], Any]: ...
+    def special(self, name: str) -> Callable[..., Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
