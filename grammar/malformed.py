@@ -79,7 +79,8 @@ SYNTAX: tuple[Explanation, ...] = (
 OTHER: dict[str, tuple[str, ...]] = {
     "E004": ("", "   ", "\n\n", "# only a comment", ";;"),
     "E005": ("let a = u",),
-    "E010": ("u [v]", "u ! v", "u_t = √u", "u @ v", "u_t % v", "∞ u", "∫ u", "u ± v", "$u$", "w.grad(w)", "\\(u\\)", "u ~ v", "\x00u", "u_t ≈ v"),
+    "E010": ("u [v]", "u ! v", "u_t = √u", "u @ v", "u_t % v", "∞ u", "∫ u", "u ± v",
+             "$u$", "w.grad(w)", "\\(u\\)", "u ~ v", "\x00u", "u_t ≈ v"),
     "E011": ("(u", "u)", "((u)", "sin(u", "u^{k", "u}", "(u; v)"),
     "E012": ("|u", "||u|", "|u|v|", "(|u)", "|u + |v|| + |u|"),
     "E014": ("u|_{x=0} = 0", "u_x|x=0 = 1"),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from functools import cache, cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from opdsl import backends
 from opdsl.backends.base import Capture, Evaluator
@@ -22,6 +22,9 @@ from opdsl.residual import Parameter, Residual
 from opdsl.results import Residuals
 from opdsl.simplify import children
 from opdsl.split import Split
+
+if TYPE_CHECKING:
+    from opdsl.calculus import ConditionSpec
 
 _STAND_IN = 3  # the smallest length at which vector calculus has all its operators
 
@@ -75,8 +78,16 @@ class Operator:
         """Boundary and initial conditions by name: operators of their own with ``.where``."""
         from opdsl.calculus import conditions
 
-        dimension = None if self.system.symbolic is None else 1
-        return {name: Condition(spec, self._backend) for name, spec in conditions(self.system, dimension).items()}
+        stand_in = None if self.system.symbolic is None else _STAND_IN
+
+        @cache
+        def known(dimension: int | None) -> Mapping[str, ConditionSpec]:
+            return conditions(self.system, dimension)
+
+        def find(name: str, dimension: int | None) -> ConditionSpec:
+            return known(dimension or stand_in)[name]
+
+        return {name: Condition(partial(find, name), self._backend) for name in known(stand_in)}
 
     def info(self) -> Any:
         """Order, linearity, derivatives needed, and what was inferred.
@@ -260,7 +271,8 @@ class Operator:
 
         def evaluate(constants: Sequence[Sequence[Any]], points: Any, again: Mapping[str, Any]) -> Any:
             single = len(points.shape) == 1
-            points = points[None, :] if single else points
+            points = self._placed(points[None, :] if single else points, {**given, **again})
+            again = {k: v for k, v in again.items() if k not in self._only_where()}
             bound = dict(call.bindings.arrays)
             for name, value in call.given.items():
                 if name in bound and callable(value) and not hasattr(value, "shape"):
@@ -274,7 +286,7 @@ class Operator:
             factored = any(name in call.bindings.known for name in again)
             found = None if factored else programs.get(key)
             if found is None:
-                other = self._call(u, points, {**call.given, **again, **call.options})
+                other = self._call(u, points, {**given, **again})
                 found = self._prepare(other), _sources(call.captures, other.captures)
                 if not factored:
                     programs[key] = found
@@ -293,7 +305,16 @@ class Operator:
     # ------------------------------------------------------------------------------------------------------ internals
 
     def _call(self, u: Any, x: Any, given: Mapping[str, Any]) -> Call:
-        return Call.make(self, u, x, given)
+        own = self._only_where()
+        return Call.make(self, u, self._placed(x, given), {k: v for k, v in given.items() if k not in own})
+
+    def _placed(self, x: Any, given: Mapping[str, Any]) -> Any:
+        """The points at which the residual is evaluated; a condition fixes some of their coordinates."""
+        return x
+
+    def _only_where(self) -> frozenset[str]:
+        """Parameters that say where a condition holds and nothing else."""
+        return frozenset()
 
     def _prepare(self, call: Call) -> Prepared:
         key = call.key()
@@ -387,16 +408,47 @@ class Condition(Operator):
     Called like an operator, at points of the full dimension: opdsl sets the fixed coordinates itself.
     """
 
-    def __init__(self, spec: Any, backend: str | None = None) -> None:
-        super().__init__(spec.system, backend=backend)
-        self.name, self.where = spec.name, dict(spec.where)
-        self._residuals[None] = spec.residual
+    def __init__(self, spec: Callable[[int | None], ConditionSpec], backend: str | None = None, part: int | None = None) -> None:
+        self._spec, self._part = spec, part
+        first = self._at(None)
+        super().__init__(first.system, backend=backend)
+        self.name, self.where = first.name, dict(first.where)
+        whole = part is None and bool(first.others)
+        self.parts = tuple(Condition(spec, backend, k) for k in range(1 + len(first.others))) if whole else (self,)
+
+    def _at(self, dimension: int | None) -> ConditionSpec:
+        """What holds at the place of this part, over so many coordinates."""
+        spec = self._spec(dimension)
+        return spec.others[self._part - 1] if self._part else spec
 
     def __call__(self, u: Any, x: Any, **given: Any) -> Any:
         """The residual of the condition at the points, their fixed coordinates overwritten; see `Operator.__call__`."""
-        # Where the condition holds may be the only thing that a parameter says.
-        only_where = {p for value in self.where.values() for p in _parameters(value)} - set(required(self.residual()))
-        return super().__call__(u, self.place(x, **given), **{k: v for k, v in given.items() if k not in only_where})
+        if len(self.parts) == 1:
+            return super().__call__(u, x, **given)
+        first, *others = (part(u, x, **part._own(given, self.parts)) for part in self.parts)
+        return sum(others, start=first)
+
+    def bind(self, u: Any, x: Any, **given: Any) -> Any:
+        """As `Operator.bind`; the step fixes the coordinates of the points it is given."""
+        if len(self.parts) > 1:
+            raise BindingError(f"condition '{self.name}' compares {len(self.parts)} places: call it, or bind each of its parts "
+                               "and add what they return.")
+        return super().bind(u, x, **given)
+
+    def _own(self, given: Mapping[str, Any], parts: Sequence[Condition]) -> dict[str, Any]:
+        """What this part takes; names that no part takes go to the first, which refuses them."""
+        others = {name for part in parts if part is not self for name in part._names()} - self._names()
+        others |= set() if self is parts[0] else set(given) - self._names() - {*OPTIONS}
+        return {k: v for k, v in given.items() if k not in others}
+
+    def _names(self) -> set[str]:
+        return {*required(self.residual()), *(p for value in self.where.values() for p in _parameters(value))}
+
+    def _only_where(self) -> frozenset[str]:
+        return frozenset(self._names() - set(required(self.residual())))
+
+    def _placed(self, x: Any, given: Mapping[str, Any]) -> Any:
+        return self.place(x, **given)
 
     def place(self, x: Any, **given: Any) -> Any:
         """The points with the fixed coordinates set; values that are parameters are taken from the bindings.
@@ -408,18 +460,19 @@ class Condition(Operator):
         xp = backend.ops.xp
         values = {k: v for k, v in given.items() if k not in OPTIONS}
         columns = [x[..., k] for k in range(x.shape[-1])]
-        for name, value in self.where.items():
+        spec = self._at(self.system.dimension_of(x.shape[-1]))
+        for name, value in spec.where.items():
             missing = [p for p in _parameters(value) if p not in values]
             if missing:
                 raise BindingError(f"condition '{self.name}' holds at {name} = {missing[0]}: bind {missing[0]}=….")
-            k = [str(c) for c in self.residual().coords].index(name)
+            k = spec.residual.coords.index(name)
             number = Environment(backend.ops, x, (), values)(value)
             columns[k] = xp.zeros_like(columns[k]) + number
         return xp.stack(columns, axis=-1)
 
     def residual(self, dimension: int | None = None) -> Residual:
         """The expanded residual of the condition."""
-        return self._residuals[None]
+        return self._at(dimension).residual
 
 
 def _parameters(node: Any) -> list[str]:
@@ -433,3 +486,11 @@ class Expression(Operator):
     def __call__(self, x: Any, **given: Any) -> Any:  # type: ignore[override]
         """The values at the points (n, d), or at one point (d,)."""
         return super().__call__(None, x, **given)
+        parts: one condition for each place; several where places are compared, as in ``u(x=0) = u(x=1)``. Their values add up.
+
+    Example:
+        >>> import numpy as np
+        >>> import opdsl
+        >>> op = opdsl.operator("u_t + c u_x = 0; periodic: u(x=0) = u(x=2)", coords="t x")
+        >>> op.conditions["periodic"](lambda p: p[:, 0] * p[:, 1], np.array([[3.0, 0.5]]))
+        array([-6.])

@@ -201,8 +201,10 @@ class _Reader:
         own = self.system.declarations
         kept = [f for f in own.fields if not any(name == f.name for name, _ in self.values)]
         fresh = [f for f in self.new.fields if f.name not in {k.name for k in kept}]
-        given = frozenset(("coords", "fields")) | (own.given if self.new.coords == own.coords else own.given - {"time"})
-        return replace(self.new, fields=(*kept, *fresh), functions=own.functions, given=given | {"params"} if self.new.params else given)
+        given = {"coords", "fields", *own.given} - (set() if self.new.coords == own.coords else {"time"})
+        if self.new.params:
+            given.add("params")
+        return replace(self.new, fields=(*kept, *fresh), functions=own.functions, given=frozenset(given))
 
     def gradient(self) -> Callable[[Pointwise, int], Pointwise]:
         """∂/∂x_a of an expression of the new coordinates."""

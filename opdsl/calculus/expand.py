@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -30,12 +30,14 @@ class ConditionSpec:
         where: the fixed coordinates and their values, expressions of parameters and coordinates. Empty for a condition
             on the normal derivative that names no place.
         system: the condition as a system without the restriction.
+        others: what holds at other places and is added: ``u(x=0) = u(x=1)`` is u at 0, plus −u at 1.
     """
 
     name: str
     residual: Residual
     where: Mapping[str, Pointwise]
     system: ex.System
+    others: tuple[ConditionSpec, ...] = ()
 
 
 def is_condition(equation: ex.EquationNode) -> bool:
@@ -110,37 +112,67 @@ def conditions(system: ex.System, dimension: int | None = None) -> dict[str, Con
 
 
 def _condition(system: ex.System, equation: ex.EquationNode, dimension: int | None) -> ConditionSpec:
-    places: list[ex.At] = []
+    """Sort the terms by the place they are taken at; terms without one go with the first."""
+    first: ex.At | None = None
+    sides: dict[tuple[tuple[str, ex.Node], ...], list[ex.Node]] = {}
+    loose: list[ex.Node] = []
+    for term in _terms(whole(equation)):
+        places = [node for node in ex.walk(term) if isinstance(node, ex.At)]
+        for place in places[1:]:
+            if place.where != places[0].where:
+                raise _located(
+                    OpConditionError(
+                        "one term of a condition is taken at one place, this at two", code="E402", spans=spans_of(places[0], place),
+                        suggestion="write a sum, such as u(x=0) = u(x=1), or one condition per place",
+                    ),
+                    system, equation,
+                )
+        first = first or (places[0] if places else None)
+        (sides.setdefault(places[0].where, []) if places else loose).append(_bare(term))
+    if first is None:
+        return _at_place(system, equation, equation, (), dimension)
+    if len(sides) == 1:  # as it was written
+        bare = replace(equation, left=_bare(equation.left), right=None if equation.right is None else _bare(equation.right))
+        return _at_place(system, equation, bare, first.where, dimension)
+    sides[first.where] += loose
+    specs = []
+    for where, terms in sides.items():
+        bare = replace(equation, left=ex.Add(tuple(terms)) if len(terms) > 1 else terms[0], right=None)
+        specs.append(_at_place(system, equation, bare, where, dimension))
+    return replace(specs[0], others=tuple(specs[1:]))
 
-    def strip(node: ex.Node) -> ex.Node:
-        if isinstance(node, ex.At):
-            places.append(node)
-            return strip(node.operand)
-        below = ex.children(node)
-        return ex.with_children(node, [strip(child) for child in below]) if below else node
 
-    left = strip(equation.left)
-    right = None if equation.right is None else strip(equation.right)
-    for place in places[1:]:
-        if place.where != places[0].where:
-            raise _located(
-                OpConditionError(
-                    "a condition holds at one place, these are two", code="E402", spans=spans_of(places[0], place),
-                    suggestion="write one condition per place; periodic conditions are not supported",
-                ),
-                system, equation,
-            )
-    bare = replace(equation, left=left, right=right)
+def _terms(node: ex.Node, negative: bool = False) -> Iterator[ex.Node]:
+    match node:
+        case ex.Add(terms=terms):
+            for term in terms:
+                yield from _terms(term, negative)
+        case ex.Neg(operand=inner):
+            yield from _terms(inner, not negative)
+        case _:
+            yield ex.Neg(node, span=node.span) if negative else node
+
+
+def _bare(node: ex.Node) -> ex.Node:
+    """The expression without its restrictions."""
+    if isinstance(node, ex.At):
+        return _bare(node.operand)
+    below = ex.children(node)
+    return ex.with_children(node, [_bare(child) for child in below]) if below else node
+
+
+def _at_place(
+    system: ex.System, equation: ex.EquationNode, bare: ex.EquationNode, where: Sequence[tuple[str, ex.Node]], dimension: int | None
+) -> ConditionSpec:
     inner = replace(system, equations=(bare,))
-    where: dict[str, Pointwise] = {}
-    if places:
-        ranks = _ranks(system, dimension)
-        worker = Components(ranks, lazy=False)
-        for name, value in places[0].where:
-            node = desugar(value)
-            ranks.infer(node)
-            where[name] = _settle([real(worker.component(node, (), ()))], frozenset())[0]
-    return ConditionSpec(equation.name, _residual(inner, [bare], dimension), where, inner)
+    ranks = _ranks(system, dimension)
+    worker = Components(ranks, lazy=False)
+    settled: dict[str, Pointwise] = {}
+    for name, value in where:
+        node = desugar(value)
+        ranks.infer(node)
+        settled[name] = _settle([real(worker.component(node, (), ()))], frozenset())[0]
+    return ConditionSpec(equation.name, _residual(inner, [bare], dimension), settled, inner)
 
 
 # --------------------------------------------------------------------------------------------- the residual
