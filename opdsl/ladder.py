@@ -404,8 +404,16 @@ class Condition(Operator):
 
     Attributes:
         where: coordinate name to the expression of its fixed value (empty for a condition with a normal derivative only).
+        parts: one condition for each place; several where places are compared, as in ``u(x=0) = u(x=1)``. Their values add up.
 
     Called like an operator, at points of the full dimension: opdsl sets the fixed coordinates itself.
+
+    Example:
+        >>> import numpy as np
+        >>> import opdsl
+        >>> op = opdsl.operator("u_t + c u_x = 0; periodic: u(x=0) = u(x=2)", coords="t x")
+        >>> op.conditions["periodic"](lambda p: p[:, 0] * p[:, 1], np.array([[3.0, 0.5]]))
+        array([-6.])
     """
 
     def __init__(self, spec: Callable[[int | None], ConditionSpec], backend: str | None = None, part: int | None = None) -> None:
@@ -486,11 +494,3 @@ class Expression(Operator):
     def __call__(self, x: Any, **given: Any) -> Any:  # type: ignore[override]
         """The values at the points (n, d), or at one point (d,)."""
         return super().__call__(None, x, **given)
-        parts: one condition for each place; several where places are compared, as in ``u(x=0) = u(x=1)``. Their values add up.
-
-    Example:
-        >>> import numpy as np
-        >>> import opdsl
-        >>> op = opdsl.operator("u_t + c u_x = 0; periodic: u(x=0) = u(x=2)", coords="t x")
-        >>> op.conditions["periodic"](lambda p: p[:, 0] * p[:, 1], np.array([[3.0, 0.5]]))
-        array([-6.])
