@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,11 +35,13 @@ def machine(device: str) -> str:
     own = f"{os.cpu_count()}-core-{platform.machine()}"
     if device != "cuda":
         return own
-    found = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False)
-    if found.returncode or not found.stdout.strip():
-        sys.exit("jax:cuda and torch:cuda skipped: nvidia-smi finds no CUDA device")
-    gpu = found.stdout.splitlines()[0].strip().replace(" ", "-")
-    return f"{gpu}-{own}"
+    names = ""
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        names = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+    if not names:
+        sys.exit("jax:cuda and torch:cuda skipped: no CUDA device (nvidia-smi finds none)")
+    return f"{names.splitlines()[0].strip().replace(' ', '-')}-{own}"
 
 
 def describe(name: str) -> None:
@@ -51,10 +54,14 @@ def describe(name: str) -> None:
 
 
 def asv(*arguments: str) -> int:
-    """Run asv on the configuration beside this file."""
+    """Run asv on the configuration beside this file, without the rows of its tables that have no number."""
     command = [sys.executable, "-m", "asv", "--config", str(HERE / "asv.conf.json"), *arguments]
     print(" ".join(command), flush=True)
-    return subprocess.run(command, check=False).returncode
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        for line in running.stdout or ():
+            if not line.rstrip().endswith(" n/a"):
+                print(line, end="", flush=True)
+    return running.returncode
 
 
 def chosen(given: argparse.Namespace) -> list[str]:
