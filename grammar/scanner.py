@@ -56,7 +56,9 @@ class Ident:
     @property
     def full(self) -> str:
         """The name with its subscripts joined by underscores, the way it would be declared."""
-        return "_".join([self.base, *(re.sub(r"[\s,]", "", text) for text, _ in self.subs)])
+        if not self.subs:
+            return self.base
+        return "_".join([self.base, *(text if text.isalnum() else re.sub(r"[\s,]", "", text) for text, _ in self.subs)])
 
 
 Axis = tuple[str | None, int | str | None]

@@ -245,5 +245,9 @@ EQUATIONS = [
     Equation("-∇·(eps ∇φ) = rho - kappa² sinh φ", XY, "u", _poisson_boltzmann,
              {"eps": network(2, 1, "sin", width=3), "rho": 0.4, "kappa": 1.1}),
     Equation("u_t = Δ(u^m)", TX, "u", _porous, {"m": 2.5}, positive=True),
+    Equation("d^4/dx^4 u", {"coords": "x"}, "u", lambda T, B: T.u("xxxx"), order=4),
+    Equation("laplace(u) + a_ij d_i d_j u", {"coords": "x y z"}, "u",
+             lambda T, B: _lap(T, "u", "xyz") + sum(B["a"][i, j] * T.u(x + y) for i, x in enumerate("xyz") for j, y in enumerate("xyz")),
+             {"a": np.array([[2.0, 0.5, 0.0], [0.1, -1.0, 0.3], [0.0, 0.2, 0.7]])}),
 ]  # fmt: skip
 """All of the list but the one in 101 dimensions, which has a test of its own."""

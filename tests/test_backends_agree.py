@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from engines import ENGINES, Engine
 from equations import EQUATIONS, Equation, Formula, UserFunction
+from language_gallery import GALLERY
 from references import Network, assert_close, points
 
 import opdsl
@@ -51,6 +52,14 @@ def test_equation(equation: Equation) -> None:
     for name in ("jax", "torch", "strict"):
         for a, b in zip(evaluate(equation, ENGINES[name]), reference, strict=True):
             assert_close(a, b, 1e-12)
+
+
+def test_every_equation_of_the_list_is_here() -> None:
+    def plain(text: str) -> str:
+        return text.replace(" ", "")
+
+    here = {(plain(e.text), e.coords) for e in EQUATIONS} | {(plain(text), "t x[100]") for text, _ in MANY}
+    assert {(plain(text), options.get("coords", "x")) for text, options in GALLERY} <= here
 
 
 @pytest.mark.slow
