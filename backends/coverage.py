@@ -57,6 +57,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "This page is generated from the registries of rules: `python -m opdsl.backends.coverage > docs/coverage.md`."
     yield from _primitives()
+    yield from _HALF
 
 
 def _primitives() -> Iterator[str]:
@@ -88,6 +89,15 @@ known length up to 4; torch: see below).
   that one primitive; everything else in the network stays native. Primitives that are not in the table are treated likewise,
   with one warning that names them; so are `custom_jvp`, `custom_vjp` and `torch.autograd.Function`, without a warning: there the
   derivative that was declared is the one that is meant.
+""".splitlines()
+
+_HALF = """
+## Half precision
+
+Points in float16 or bfloat16 with a network of that precision: parameters and points are read as they are, everything between
+them is done in float32, and the result is float32. Casts to half precision inside the network become casts to float32, so the
+values differ from the network's own by its rounding. Gradients with respect to the parameters have the precision of the
+parameters. With points in float32 or float64 nothing is changed: a cast inside the network then rounds the derivatives too.
 """.splitlines()
 
 

@@ -79,9 +79,13 @@ class JaxBackend(Backend):
         import jax
         import jax.numpy as jnp
 
+        from opdsl.backends.jax_wide import up
+
         mapped_names = evaluator.per_point_bindings
 
         def points(constants: Any, x: Array, bindings: Mapping[str, Array]) -> tuple[Array, ...]:
+            x, bindings = up(x), {name: up(value) for name, value in bindings.items()}
+
             def at_point(point: Array, here: Mapping[str, Array]) -> tuple[Array, ...]:
                 return tuple(evaluator.call(constants, point, here))
 

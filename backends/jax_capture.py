@@ -17,6 +17,7 @@ import numpy as np
 
 from opdsl.backends.base import Capture
 from opdsl.backends.jax_program import Program
+from opdsl.backends.jax_wide import is_half, widened
 from opdsl.errors import BackendError, CaptureError, RowMixingError
 from opdsl.jets.graph import Array
 
@@ -189,6 +190,8 @@ def _stand_in(value: Any, generator: np.random.Generator) -> Any:
 
 
 def _convert(closed: Any, leaves: Sequence[Array], dtype: Any) -> Capture:
+    if is_half(dtype):
+        closed, dtype = widened(closed, leaves), jnp.dtype(jnp.float32)
     jaxpr = closed.jaxpr
     program = Program()
     parameters = [program.constant(a, v.aval) for a, v in zip(leaves, jaxpr.invars[:-1], strict=True)]

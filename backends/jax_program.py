@@ -10,7 +10,7 @@ What differs between JAX releases is dealt with here: the names of the call prim
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -42,6 +42,9 @@ CUSTOM_VJP = ("custom_vjp_call", "custom_vjp_call_jaxpr")
 
 UNROLL = 4
 """Scans up to this length are written out: the graph stays a straight line and nothing is stacked."""
+
+LIBRARY = "opdsl_library_"
+"""Prefix of the names of calls that stand for functions of JAX's library whose source cannot be seen any more."""
 
 _SOURCES = os.path.join(os.path.dirname(jax.__file__), "")
 
@@ -252,16 +255,20 @@ def _bare(eqn: Any) -> bool:
 
 def binder(eqn: Any) -> Callable[..., Any]:
     """Evaluate one equation on arrays."""
-    primitive, params, bare = eqn.primitive, eqn.params, _bare(eqn)
+    run, bare = bound(eqn, eqn.params), _bare(eqn)
+    return (lambda *operands: run(*operands)[0]) if bare else run
+
+
+def bound(eqn: Any, params: Mapping[str, Any]) -> Callable[..., Any]:
+    """The primitive of an equation with these parameters."""
+    primitive = eqn.primitive
 
     def apply(*operands: Array) -> Any:
-        bound = primitive.get_bind_params(params)
-        if isinstance(bound, tuple):
-            functions, bound = bound
-            result = primitive.bind(*functions, *operands, **bound)
-        else:
-            result = primitive.bind(*operands, **bound)
-        return result[0] if bare else result
+        given = primitive.get_bind_params(params)
+        if isinstance(given, tuple):
+            functions, given = given
+            return primitive.bind(*functions, *operands, **given)
+        return primitive.bind(*operands, **given)
 
     return apply
 
@@ -299,6 +306,9 @@ def _swapped(eqn: Any) -> Callable[..., Any]:
 
 def library_name(eqn: Any) -> str | None:
     """The name of the function a call was made from, if JAX itself defines it: a user's `relu` may be anything."""
+    label = str(eqn.params.get("name", ""))
+    if label.startswith(LIBRARY):
+        return label.removeprefix(LIBRARY)
     inner = eqn.params[CALLS[eqn.primitive.name]]
     information = getattr(getattr(inner, "jaxpr", inner), "debug_info", None)
     source = str(getattr(information, "func_src_info", "") or "")

@@ -382,7 +382,7 @@ def _gelu(equation: Equation) -> Rule:
 @chooses(Elementwise, Derived)
 def _expn(equation: Equation) -> Rule:
     """`jax.scipy.special.expn` and `exp1`: the number stands in the body, and JAX's own derivative cannot be traced twice."""
-    number = getattr(equation.params["call_jaxpr"].jaxpr.eqns[0].invars[0], "val", None)
+    number = getattr((equation.params.get("call_jaxpr") or equation.params["jaxpr"]).jaxpr.eqns[0].invars[0], "val", None)
     return by_first_derivative(equation) if number is None else Elementwise(special.exponential_integral(int(number)))
 
 

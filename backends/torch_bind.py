@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from opdsl.backends.base import Capture
+from opdsl.backends.torch_record import HALVES
 
 Evaluate = Callable[[Sequence[Sequence[Tensor]], Tensor, Mapping[str, Tensor]], Any]
 
@@ -53,7 +54,7 @@ class Step(nn.Module):  # type: ignore[misc]
 
     def forward(self, x: Tensor, **given: Any) -> Any:
         """Evaluate at points x, with parameters of the text given again by name."""
-        key = (tuple(x.shape), x.dtype)
+        key = (tuple(x.shape), torch.float32 if x.dtype in HALVES else x.dtype)
         if key not in self._known:
             if torch.compiler.is_compiling():
                 # Dynamo can raise nothing but built-in exceptions with a plain text.

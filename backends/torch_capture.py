@@ -20,7 +20,7 @@ from opdsl.backends.base import Capture
 from opdsl.backends.torch_decompose import decompose
 from opdsl.backends.torch_graph import FIX, Builder
 from opdsl.backends.torch_lift import isolated, trace, untouched
-from opdsl.backends.torch_record import Mutation, Tape
+from opdsl.backends.torch_record import HALVES, Mutation, Tape
 from opdsl.errors import CaptureError, OpdslError, RowMixingError, ShapeError
 from opdsl.jets.graph import Graph, evaluate
 
@@ -54,15 +54,15 @@ def capture(function: Callable[..., Any], x: Tensor, params: Any = None) -> Reco
         return function(pytree.tree_unflatten([next(given) if isinstance(v, Tensor) else v for v in leaves], tree), points)
 
     with isolated(x) as ambient, untouched(function):
-        random = _Random(x)
-        tape, output = _run(call, x, arrays, ambient)
+        random, wide = _Random(x), x.dtype in HALVES
+        tape, output = _run(call, x, arrays, ambient, wide)
         more: Tape | None = None
         second: Any = None
         try:
             with torch.no_grad():
                 wider = torch.cat([tape.values[0].detach(), tape.values[0][:1].detach()]).requires_grad_(x.requires_grad)
             random.restore()
-            more, second = _run(call, wider, arrays, ambient)
+            more, second = _run(call, wider, arrays, ambient, wide)
         except OpdslError:
             # A function with one constant per point works for this number of points only.
             more = None
@@ -98,14 +98,16 @@ class _Random:
             torch.cuda.set_rng_state(self.cuda, self.device)
 
 
-def _run(call: Callable[..., Any], x: Tensor, arrays: Sequence[Tensor], ambient: bool) -> tuple[Tape, Any]:
+def _run(
+    call: Callable[..., Any], x: Tensor, arrays: Sequence[Tensor], ambient: bool, wide: bool
+) -> tuple[Tape, Any]:
     tape = Tape()
     try:
         try:
-            return tape, trace(call, x, arrays, decompose, tape, ambient=ambient)
+            return tape, trace(call, x, arrays, decompose, tape, ambient=ambient, wide=wide)
         except Mutation:
             tape = Tape()
-            return tape, trace(call, x, arrays, decompose, tape, ambient=ambient, functional=True)
+            return tape, trace(call, x, arrays, decompose, tape, ambient=ambient, functional=True, wide=wide)
     except OpdslError:
         raise
     except Mutation as error:

@@ -16,7 +16,7 @@ from torch import Tensor
 from opdsl.backends.base import Evaluator
 from opdsl.backends.torch_decompose import without_gaps
 from opdsl.backends.torch_lift import custom_functions, isolated, stand_in
-from opdsl.backends.torch_record import Recorder, Slot, Tape, aten
+from opdsl.backends.torch_record import Recorder, Slot, Tape, aten, up
 from opdsl.backends.torch_simplify import simplify
 from opdsl.errors import BackendError
 
@@ -31,12 +31,12 @@ def compile_evaluator(
     Raises:
         BackendError: the program does not repeat what the evaluator computed (an error of ours or of torch's).
     """
-    constants, x, bindings = example
+    constants, x, bindings = example[0], up(example[1]), example[2]
     names = sorted(bindings)
     with isolated(x), torch.no_grad():
         state = torch.random.get_rng_state()
         flat = [[stand_in(c) for c in group] for group in constants]
-        points, given = stand_in(x), {name: stand_in(_tensor(bindings[name], x)) for name in names}
+        points, given = stand_in(x), {name: stand_in(up(_tensor(bindings[name], x))) for name in names}
         inputs = [*(c for group in flat for c in group), points, *given.values()]
         tape = Tape()
         for tensor in inputs:
@@ -46,13 +46,14 @@ def compile_evaluator(
             results = tuple(evaluator.call(flat, points, given))
         if tape.custom:
             # A custom autograd.Function has a derivative of its own, which only autograd itself can use.
-            return evaluator.call
+            return lambda c, p, b: evaluator.call(c, up(p), {name: up(_tensor(b[name], p)) for name in names})
         program = _program(tape, len(inputs), results)
         torch.random.set_rng_state(state)
         _verify(program, tape, len(inputs), results)
 
     def run(constants: Sequence[Sequence[Tensor]], x: Tensor, bindings: Bindings) -> tuple[Tensor, ...]:
-        return program(*(c for group in constants for c in group), x, *(_tensor(bindings[name], x) for name in names))  # type: ignore[no-any-return]
+        given = (up(_tensor(bindings[name], x)) for name in names)
+        return program(*(c for group in constants for c in group), up(x), *given)  # type: ignore[no-any-return]
 
     return run
 

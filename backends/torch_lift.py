@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode_temporarily
 from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode_stack
 
-from opdsl.backends.torch_record import CustomFunction, Recorder, Tape, aten, ignoring_no_grad, stop_gradients
+from opdsl.backends.torch_record import CustomFunction, Recorder, Tape, aten, ignoring_no_grad, stop_gradients, up
 from opdsl.errors import CaptureError
 
 _functorch = torch._C._functorch
@@ -111,7 +111,11 @@ class Lifting(TorchFunctionMode):  # type: ignore[misc]
         return self.stand_ins[id(tensor)]
 
     def wrapped(self, made: Tensor) -> Tensor:
-        """Under functionalisation a stand-in must take part, or writing into it goes unnoticed."""
+        """As the function sees it: in single precision for half; under functionalisation one that takes part, or writing into
+        it goes unnoticed."""
+        if self.recorder.wide:
+            with temporarily_clear_interpreter_stack():
+                made = self.recorder.widened(made)
         return _functorch._wrap_functional_tensor(made, 1) if self.functional else made  # type: ignore[no-any-return]
 
     def plain(self, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
@@ -331,16 +335,18 @@ def trace(
     *,
     ambient: bool,
     functional: bool = False,
+    wide: bool = False,
 ) -> Any:
     """Record ``function(stand-ins of leading, stand-in of x)``.
 
     Must run inside `isolated`, which gives ``ambient``. ``functional``: under functionalisation, for functions that write into
-    views; slower, and less is recorded as a whole. Returns the function's result; on the tape value 0 is x, and the first
-    foreign tensors are ``leading``.
+    views; slower, and less is recorded as a whole. ``wide``: the function is one of half precision, carried out in single
+    precision: derivatives of numbers rounded to 8 or 11 bits at every step are noise. Returns the function's result; on the
+    tape value 0 is x, and the first foreign tensors are ``leading``.
     """
-    recorder = Recorder(tape, decompose)
+    recorder = Recorder(tape, decompose, wide=wide)
     with torch.no_grad():
-        points = stand_in(x)
+        points = up(stand_in(x))
         made = [stand_in(t) for t in leading]
     points.requires_grad_(x.requires_grad)
     tape.add(points, True)

@@ -19,11 +19,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from opdsl.errors import CaptureError
 
 aten = torch.ops.aten
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def up(tensor: Tensor) -> Tensor:
+    """Half precision as single precision; anything else as it is."""
+    return tensor.float() if tensor.dtype in HALVES else tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,16 +189,27 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         tape: where to write.
         decompose: gives, for an operator and its sample arguments, a function that computes it with simpler operators, or None.
         allow_reads: whether Python may look at values of tensors that do not depend on the inputs.
+        wide: whether half precision becomes single precision: casts, new tensors, and tensors of the code itself.
     """
 
-    def __init__(self, tape: Tape, decompose: Callable[[Any], Callable[..., Any] | None], *, allow_reads: bool = True) -> None:
+    def __init__(
+        self,
+        tape: Tape,
+        decompose: Callable[[Any], Callable[..., Any] | None],
+        *,
+        allow_reads: bool = True,
+        wide: bool = False,
+    ) -> None:
         super().__init__()
+        self.wide = wide
         self.tape = tape
         self.decompose = decompose
         self.allow_reads = allow_reads
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self.wide:
+            args, kwargs = self.widened(args), self.widened(kwargs)
         name = func.__name__.partition(".")[0]
         if func is aten.detach.default and not getattr(_state, "stopping", False):
             # Autograd and view operators detach for their own bookkeeping; the user's detach is announced by `Lifting`.
@@ -252,6 +269,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         if not several:
             return results[0]
         return type(result)(results) if type(result) in (tuple, list) else results
+
+    def widened(self, value: Any) -> Any:
+        """Half-precision tensors and dtypes in a nest, replaced by single precision."""
+        if isinstance(value, Tensor) and value.dtype in HALVES:
+            with _disable_current_modes():
+                return self.record(aten._to_copy.default, (value,), {"dtype": torch.float32})
+        if isinstance(value, torch.dtype):
+            return torch.float32 if value in HALVES else value
+        if type(value) in (tuple, list):
+            return type(value)(self.widened(v) for v in value)
+        return {k: self.widened(v) for k, v in value.items()} if type(value) is dict else value
 
     def rename(self, results: Any, whole: Any, args: Sequence[Any]) -> None:
         """Let the results of a custom function, and what it saved of them, stand for those recorded as one step."""
