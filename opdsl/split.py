@@ -185,7 +185,7 @@ def split(residual: Residual, *, merge: bool) -> Split:
                 # v Σ_i ∂_i² u: the sum is one operator, not a family of derivatives.
                 outer, derivative, term = found
                 whole = value(derivative.field, derivative.component, LinearOperator((term,)))
-                return mul(*(read(f) for f in outer), whole) if outer else whole
+                return Mul((*(read(f) for f in outer), whole)) if outer else whole
         return _with_children(node, tuple(read(c) for c in children(node)))
 
     equations = []
@@ -261,6 +261,8 @@ def _operator_in(node: IndexSum) -> tuple[list[Pointwise], Derivative, Term] | N
     factors = body.factors if isinstance(body, Mul) else (body,)
     outer = [f for f in factors if not labels_in(f) & set(labels)]
     bound = tuple(f for f in factors if labels_in(f) & set(labels))
+    if any(labels_in(f) - set(labels) for f in bound):
+        return None  # a_ij ∂_i u ∂_j u: the inner sum is an operator for every value of the outer label
     found = _linear_term(bound[0] if len(bound) == 1 else Mul(bound), tuple(labels)) if bound else None
     return None if found is None else (outer, *found)
 
