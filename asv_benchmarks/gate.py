@@ -132,7 +132,7 @@ def subjects() -> list[Subject]:
 
 def _measured(target: str, framework: str, name: str, goal: str) -> Subject:
     from asv_benchmarks.benchmarks.cases import case
-    from asv_benchmarks.benchmarks.targets import Work, driver
+    from asv_benchmarks.benchmarks.targets import Work, clock_of, driver
     from asv_benchmarks.benchmarks.timing import paired
 
     made: list[Work] = []
@@ -144,7 +144,7 @@ def _measured(target: str, framework: str, name: str, goal: str) -> Subject:
 
     def ratio() -> float:
         floor = driver(target).reference("floor", case(name), goal)
-        return paired(operator().run, floor.run, budget=3.0, clock=time.process_time)
+        return paired(operator().run, floor.run, budget=3.0, clock=clock_of(target))
 
     return Subject(f"{target}, {name}, {goal}", framework, lambda: operator().count(), ratio)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from math import comb
 
 from .cases import case
-from .targets import GOALS, TARGETS, Absent, driver
+from .targets import GOALS, TARGETS, Absent, clock_of, driver
 from .timing import measured_in, paired
 
 AXES: dict[str, tuple[int, ...]] = {
@@ -25,7 +24,7 @@ class Scaling:
     params = (TARGETS, tuple(f"{axis}={n}" for axis, values in AXES.items() for n in values), METHODS, GOALS)
     param_names = ("target", "case", "method", "goal")
     timeout = 600
-    version = "1"
+    version = "2"
 
     def setup(self, target: str, name: str, method: str, goal: str) -> None:
         axis, _, value = name.partition("=")
@@ -34,11 +33,10 @@ class Scaling:
         there = driver(target)
         self.plain = there.plain(case(name), goal).run
         self.run = there.operator(case(name), goal, method).run
-        self.clock = time.process_time if target.endswith(":cpu") else time.perf_counter
 
     @measured_in("×")
     def track_plain_passes(self, target: str, name: str, method: str, goal: str) -> float:
-        return paired(self.run, self.plain, clock=self.clock)
+        return paired(self.run, self.plain, clock=clock_of(target))
 
 
 OPERATORS: dict[str, str] = {"Laplacian": "laplace(u)", "biharmonic": "laplace(laplace(u))"}

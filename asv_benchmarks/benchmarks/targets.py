@@ -12,10 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from .cases import Case
+from .timing import Clock
 
 TARGETS = ("jax:cpu", "torch:cpu", "torch-compiled:cpu", "numpy:cpu", "jax:cuda", "torch:cuda", "torch-compiled:cuda")
 GOALS = ("evaluation", "training")
@@ -112,6 +113,11 @@ def driver(target: str) -> Driver:
     module = importlib.import_module(f".{name}_driver", __package__)
     made: Driver = module.make(target)
     return made
+
+
+def clock_of(target: str) -> Clock:
+    """Processor time on a CPU, which does not see who else uses the machine; a GPU's work is not in it."""
+    return process_time if target.endswith(":cpu") else perf_counter
 
 
 def first_run(make: Callable[[], Callable[[], Any]], count: Callable[[], dict[str, float]]) -> Work:
