@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from opdsl.jets.graph import Bilinear, Composed, Constant, Derived, Elementwise, Linear, PiecewiseLinear, Rule, Sum, kinds_of
+from opdsl.registration import REGISTERED
 
 NATIVE: dict[type[Rule], str] = {
     Constant: "constant",
@@ -41,6 +42,8 @@ def rows() -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, list[str]]] = {}
     for backend, table in registries().items():
         for name, entry in table.items():
+            if name in REGISTERED:
+                continue
             plain = name.partition(".")[0] if backend == "torch" else name
             cell = found.setdefault(plain, {}).setdefault(backend, [])
             cell += [how(entry)] if how(entry) not in cell else []
@@ -57,6 +60,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "This page is generated from the registries of rules: `python -m opdsl.backends.coverage > docs/coverage.md`."
     yield from _primitives()
+    yield from _REGISTRATION
     yield from _HALF
 
 
@@ -89,6 +93,27 @@ known length up to 4; torch: see below).
   that one primitive; everything else in the network stays native. Primitives that are not in the table are treated likewise,
   with one warning that names them; so are `custom_jvp`, `custom_vjp` and `torch.autograd.Function`, without a warning: there the
   derivative that was declared is the one that is meant.
+""".splitlines()
+
+_REGISTRATION = """
+## Your own primitives
+
+One line each, with `backend="jax"` or `backend="torch"` (where a name is `"mylib::my_op"`):
+
+```python
+from opdsl import jet_rule
+
+jet_rule("my_permutation", backend="jax", linear=True)
+jet_rule("my_product", backend="jax", bilinear=True)
+jet_rule("fast_tanh", backend="jax", elementwise="tanh")
+jet_rule("my_tanh", backend="jax", derivative=lambda x, y: 1 - y * y)
+jet_rule("my_erf", backend="jax", derivative=lambda x, y: 1.1283791670955126 * (-x * x).apply("exp"))
+jet_rule("my_solver", backend="jax", derivative=True)
+jet_rule("my_swish", backend="jax", composed=lambda ops, a: ops.mul(a, ops.elementwise("sigmoid", a)))
+```
+
+`derivative=lambda x, y: …` is the slope of an elementwise function y(x), in ordinary arithmetic; `derivative=True` takes the
+derivative that the framework has, without the warning.
 """.splitlines()
 
 _HALF = """

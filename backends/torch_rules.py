@@ -50,6 +50,11 @@ class Facts:
     differentiate: Callable[..., Any]
     inner: Callable[[Any, int | None, Sequence[bool]], Inner]
 
+    @property
+    def apply(self) -> AtenCall:
+        """The operator on its operands."""
+        return self.call
+
     def __getitem__(self, name: str) -> Any:
         """The argument of this name: a `Slot`, a static value, or the default."""
         for i, argument in enumerate(self.call.op._schema.arguments):
