@@ -32,7 +32,10 @@ class Calls(Stage):
             return node
         if len(values) > 1:
             missing = [c for c in self.names.coords if c not in names]
-            fixed = evaluable and bool(names) and bool(missing)
+            values_given = [v for v in values if not isinstance(v, ex.Coord)]
+            fixed = evaluable and len(values_given) == len(missing) and not any(
+                isinstance(n, ex.Field) for v in values_given for n in ex.walk(v)
+            )
             raise OpSyntaxError(
                 f"{shown(node)} is no function; a list of arguments must be coordinates", code="E041", spans=(span,),
                 suggestion=f"write {getattr(node, 'name', 'u')}({missing[0]}=…) for the value at a place"

@@ -170,8 +170,11 @@ class _Parse:
         self, body: str, origin: Sequence[int] | None, decls: ex.Declarations
     ) -> tuple[list[Lexeme], ex.Declarations]:
         known = [c.name for c in decls.coords] if "coords" in decls.given else None
+        tensors = frozenset(
+            [f.name for f in decls.fields if len(f.shape) == 2] + [p.name for p in decls.params if len(p.shape or ()) == 2]
+        )
         scanner = Scanner(
-            body, coords=known, vectors=frozenset(c.name for c in decls.coords if c.size is not None),
+            body, tensors=tensors, coords=known, vectors=frozenset(c.name for c in decls.coords if c.size is not None),
             declared=_names_of(decls) | frozenset(map(names.ascii_name, _DEFINED.findall(body))), origin=origin,
         )  # fmt: skip
         lexemes = scanner.scan()

@@ -95,12 +95,14 @@ class Scanner:
         coords: Sequence[str] | None,
         vectors: frozenset[str] = frozenset(),
         declared: frozenset[str] = frozenset(),
+        tensors: frozenset[str] = frozenset(),
         origin: Sequence[int] | None = None,
     ) -> None:
         self.text = text
         self.coords = coords
         self.vectors = vectors
         self.declared = declared
+        self.tensors = tensors
         self.origin = origin
         self.out: list[Lexeme] = []
         self.errors: list[LanguageError] = []
@@ -216,7 +218,11 @@ class Scanner:
         if self._at_statement_start():
             label = _LABEL.match(self.text, start)
             if label and not self.brackets:
-                self.emit("LABEL", start, label.end(), ascii_name(label[0][:-1].strip()))
+                name = ascii_name(label[0][:-1].strip())
+                if name in self.tensors:
+                    self.fail(f"{name}: names the equation, or contracts twice?", start, label.end(), "E019",
+                              f"write ddot({name}, …), or give the equation another name")
+                self.emit("LABEL", start, label.end(), name)
                 return label.end()
             if match[0] == "let":
                 self.emit("LET", start, end)

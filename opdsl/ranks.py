@@ -230,7 +230,7 @@ class Ranks(Shapes):
         if len(indices) > len(shape):
             what = describe(replace(inner, free=()))
             raise OpIndexError(
-                f"{len(indices)} indices on {what}", code="E203", spans=spans_of(node),
+                f"{'an index' if len(indices) == 1 else f'{len(indices)} indices'} on {what}", code="E203", spans=spans_of(node),
                 suggestion=_declare_rank(base, len(indices)),
             )
         for index, size in zip(indices, shape, strict=False):

@@ -29,5 +29,5 @@ def test_its_examples_run() -> None:
 
 
 def test_every_code_is_shown() -> None:
-    shown = set(re.findall(r"^### (E\d+)$", PAGE.read_text("utf-8"), re.M))
+    shown = set(re.findall(r"^\| (E\d+) \| `", PAGE.read_text("utf-8"), re.M))
     assert {e.code for e in SYNTAX} | set(OTHER) == shown
