@@ -155,6 +155,18 @@ class Backend(ABC):
         them, the leaves of ``params`` in front where there are any.
         """
 
+    @abstractmethod
+    def normal(self, key: Any, shape: Sequence[int], x: Array) -> Array:
+        """Independent standard normal numbers with the dtype and device of x; a function of ``key`` alone."""
+
+    @abstractmethod
+    def subsets(self, key: Any, count: int, size: int, of: int, x: Array) -> Array:
+        """``count`` independent sets of ``size`` different integers below ``of``, all sets equally likely: (count, size)."""
+
+    @abstractmethod
+    def keys(self, key: Any, count: int) -> Sequence[Any]:
+        """Independent keys from one."""
+
     def mode(self, functions: Sequence[Any]) -> Hashable:
         """A state of the functions that changes what they compute and may be switched after binding (train, eval)."""
         return ()

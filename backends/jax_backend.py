@@ -144,6 +144,22 @@ class JaxBackend(Backend):
 
         return step_with_params
 
+    def normal(self, key: Any, shape: Sequence[int], x: Array) -> Array:
+        """``key``: an integer or a key of ``jax.random``."""
+        from opdsl.backends.jax_random import normal
+
+        return normal(key, tuple(shape), x.dtype)
+
+    def subsets(self, key: Any, count: int, size: int, of: int, x: Array) -> Array:
+        from opdsl.backends.jax_random import subsets
+
+        return subsets(key, count, size, of)
+
+    def keys(self, key: Any, count: int) -> Sequence[Any]:
+        from opdsl.backends.jax_random import keys
+
+        return keys(key, count)
+
     def at_points(self, function: Callable[..., Any], x: Array) -> Array:
         """A coefficient function of one point, mapped over the points."""
         import jax

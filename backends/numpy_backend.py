@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import array_api_compat
+import numpy as np
 
 from opdsl.backends.base import ArrayOps, Backend, Capture, Evaluator
 from opdsl.backends.numpy_tracer import Recorder, Tracer
@@ -118,6 +119,18 @@ class NumpyBackend(Backend):
         self, evaluator: Evaluator, example: tuple[Any, Array, Mapping[str, Array]]
     ) -> Callable[..., tuple[Array, ...]]:
         return evaluator.call
+
+    def normal(self, key: Any, shape: Sequence[int], x: Array) -> Array:
+        """``key``: whatever ``numpy.random.default_rng`` takes."""
+        return self.ops.asarray(np.random.default_rng(key).standard_normal(tuple(shape)), x)
+
+    def subsets(self, key: Any, count: int, size: int, of: int, x: Array) -> Array:
+        generator = np.random.default_rng(key)
+        rows = [generator.choice(of, size, replace=False, shuffle=False) for _ in range(count)]
+        return self.ops.xp.asarray(np.stack(rows))
+
+    def keys(self, key: Any, count: int) -> Sequence[Any]:
+        return [int(k) for k in np.random.default_rng(key).integers(2**62, size=count)]
 
     def bind(
         self,

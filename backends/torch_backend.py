@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from opdsl.backends.base import ArrayOps, Backend, Capture, Evaluator
-from opdsl.errors import BackendError, ShapeError
+from opdsl.errors import BackendError, ShapeError, StrategyError
 
 if TYPE_CHECKING:
     from opdsl.jets.graph import Array
@@ -71,6 +71,33 @@ class TorchBackend(Backend):
 
         return compile_evaluator(evaluator, example)
 
+    def normal(self, key: Any, shape: Sequence[int], x: Array) -> Array:
+        """``key``: an integer or a ``torch.Generator``."""
+        import torch
+
+        generator = _generator(key)
+        return torch.randn(tuple(shape), generator=generator, dtype=x.dtype, device=generator.device).to(x.device)
+
+    def subsets(self, key: Any, count: int, size: int, of: int, x: Array) -> Array:
+        """Floyd's algorithm on the host: ``size`` draws whatever ``of`` is (Bentley and Floyd, CACM 30 (1987) 754)."""
+        import torch
+
+        generator = _generator(key)
+        uniform = torch.rand((count, size), generator=generator, dtype=torch.float64, device=generator.device).tolist()
+        rows = []
+        for row in uniform:
+            chosen: dict[int, None] = {}
+            for highest, u in zip(range(of - size, of), row, strict=True):
+                drawn = min(int(u * (highest + 1)), highest)
+                chosen[highest if drawn in chosen else drawn] = None
+            rows.append(list(chosen))
+        return torch.tensor(rows, device=x.device)
+
+    def keys(self, key: Any, count: int) -> Sequence[Any]:
+        import torch
+
+        return torch.randint(2**62, (count,), generator=_generator(key), device=_generator(key).device).tolist()  # type: ignore[no-any-return]
+
     def bind(
         self,
         evaluate: Callable[[Sequence[Sequence[Array]], Array, Mapping[str, Array]], Any],
@@ -105,3 +132,14 @@ class TorchBackend(Backend):
         from opdsl.backends.torch_cache import identity
 
         return identity(function)
+
+
+def _generator(key: Any) -> Any:
+    """A generator; an integer seeds a new one, so that the same key gives the same numbers."""
+    import torch
+
+    if isinstance(key, torch.Generator):
+        return key
+    if not isinstance(key, int):
+        raise StrategyError(f"key= must be an integer or a torch.Generator, got {type(key).__name__}.")
+    return torch.Generator().manual_seed(key)

@@ -20,7 +20,11 @@ from opdsl.errors import OpdslError as OpdslError
 from opdsl.errors import OpdslWarning as OpdslWarning
 from opdsl.plan import Plan as Plan
 from opdsl.registration import jet_rule as jet_rule
+from opdsl.results import Estimate as Estimate
 from opdsl.results import Residuals as Residuals
+from opdsl.strategies.stde import HTE as HTE
+from opdsl.strategies.stde import SDGD as SDGD
+from opdsl.strategies.stde import STDE as STDE
 
 # After everything that imports the module of this name: the public function takes its place in the namespace.
 from opdsl.spaces import derivative_space as derivative_space  # isort: skip

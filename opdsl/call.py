@@ -18,6 +18,7 @@ from opdsl.errors import BackendError, BindingError, CaptureError, ShapeError, u
 from opdsl.functions import BoundFunction, bind_functions
 from opdsl.residual import FieldSpec, Residual
 from opdsl.results import Residuals
+from opdsl.strategies.base import Strategy
 
 if TYPE_CHECKING:
     from opdsl.ladder import Operator
@@ -73,6 +74,7 @@ class Call:
             values = {**_stand_ins(residual, backend, x), **values}
         residual = _constant_coefficients(residual, values)
         bindings = check(residual, values, x, backend, op.text)
+        bindings.arrays.update(drawn(options.get("strategy", op._strategy), backend, x, residual, planning))
         groups, functions_of = _groups(u, residual)
         groups += [(name,) for name in bindings.networks]
         functions_of += list(bindings.networks.values())
@@ -140,6 +142,15 @@ class Call:
             return result
         key = (slice(0), ...) if self.empty else (0, ...)
         return result.map(lambda v: v[key]) if isinstance(result, Residuals) else result[key]
+
+
+def drawn(strategy: Any, backend: Backend, x: Any, residual: Residual, planning: bool = False) -> dict[str, Any]:
+    """Random arrays that sampling strategies of a call need."""
+    found: dict[str, Any] = {}
+    for s in strategy.values() if isinstance(strategy, Mapping) else (strategy,):
+        if isinstance(s, Strategy):
+            found.update((s.keyed(0) if planning else s).draws(backend, x, len(residual.space)))
+    return found
 
 
 def described(call: Call) -> dict[str, tuple[tuple[int, ...], bool]]:

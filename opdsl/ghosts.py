@@ -379,6 +379,11 @@ class Namespace:
     def take_along_axis(self, a: Ghost, order: Ghost, axis: int = -1) -> Ghost:
         return self._joined((a, order), a.shape)
 
+    def take(self, a: Ghost, order: Ghost, axis: int) -> Ghost:
+        shape = list(a.shape)
+        shape[axis] = order.shape[0]
+        return self._joined((a, order), tuple(shape))
+
     def zeros(self, shape: Any, **_: Any) -> Ghost:
         return Ghost(self._tally, tuple(shape), False)
 

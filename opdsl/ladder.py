@@ -11,17 +11,18 @@ from opdsl import backends
 from opdsl.backends.base import Capture, Evaluator
 from opdsl.bindings import required
 from opdsl.calibration import device_of
-from opdsl.call import OPTIONS, Call, check_columns, components, described, parameter_shape, shape_key
+from opdsl.call import OPTIONS, Call, check_columns, components, described, drawn, parameter_shape, shape_key
 from opdsl.counting import EXECUTION
-from opdsl.errors import BindingError, unknown
+from opdsl.errors import BindingError, StrategyError, unknown
 from opdsl.lower import Program
 from opdsl.plan import Plan
 from opdsl.planner import Network, Settings, make_plan
 from opdsl.pointwise import Environment
 from opdsl.residual import Parameter, Residual
-from opdsl.results import Residuals
+from opdsl.results import Estimate, Residuals
 from opdsl.simplify import children
 from opdsl.split import Split
+from opdsl.strategies.base import Strategy
 
 if TYPE_CHECKING:
     from opdsl.calculus import ConditionSpec
@@ -212,6 +213,44 @@ class Operator:
         constants = [c.constants for c in call.captures]
         return call.shaped(self._record(prepared, prepared.run(constants, call.x, call.bindings.arrays)))
 
+    def estimate(self, u: Any, x: Any, *, strategy: Strategy, repeats: int = 8, **given: Any) -> Any:
+        """Mean and standard error of a stochastic strategy over independent keys.
+
+        Args:
+            u, x, **given: as for a call.
+            strategy: an `opdsl.STDE` with its key, from which the keys of the repeats are made.
+            repeats: number of estimates, at least 2.
+
+        Returns:
+            An `Estimate`; for several equations `Residuals` of them.
+
+        Example:
+            >>> import numpy as np, opdsl
+            >>> op = opdsl.operator("laplace(u)", coords="x[50]", fields="u")
+            >>> u = lambda x: (x**4).sum(axis=-1)
+            >>> found = op.estimate(u, np.ones((1, 50)), strategy=opdsl.STDE(samples=5, key=0), repeats=4)
+            >>> float(found.value[0]), float(found.standard_error[0])
+            (600.0, 0.0)
+        """
+        if repeats < 2:
+            raise StrategyError(f"repeats={repeats}: a standard error needs at least two estimates.")
+        if getattr(strategy, "key", None) is None:
+            raise StrategyError("estimate needs a stochastic strategy with its key: strategy=opdsl.STDE(samples=16, key=…).")
+        backend = self._call(u, x, {**given, "strategy": strategy}).backend
+        found = [self(u, x, strategy=strategy.keyed(k), **given) for k in backend.keys(strategy.key, repeats)]  # type: ignore[attr-defined]
+        xp = backend.ops.xp
+
+        def over(values: Sequence[Any]) -> Estimate:
+            stacked = xp.stack(values)
+            mean = xp.mean(stacked, axis=0)
+            variance = xp.sum((stacked - mean[None, ...]) ** 2, axis=0) / (repeats - 1)
+            return Estimate(mean, xp.sqrt(variance / repeats), repeats)
+
+        if isinstance(found[0], Residuals):
+            names = found[0].keys()
+            return Residuals(names, tuple(over([f[name] for f in found]) for name in names))
+        return over(found)
+
     def plan(self, u: Any = None, x: Any = None, *, network: Sequence[int] | None = None, **given: Any) -> Plan:
         """What would be done for this call, without doing it; see `Plan`.
 
@@ -274,6 +313,8 @@ class Operator:
             points = self._placed(points[None, :] if single else points, {**given, **again})
             again = {k: v for k, v in again.items() if k not in self._only_where()}
             bound = dict(call.bindings.arrays)
+            again = dict(again)
+            bound.update(_drawn_again(call, again, points))
             for name, value in call.given.items():
                 if name in bound and callable(value) and not hasattr(value, "shape"):
                     bound[name] = call.backend.at_points(value, points)
@@ -385,6 +426,21 @@ class Operator:
         if len(values) == 1:
             return values[0]
         return Residuals(tuple(e.name for e in prepared.residual.equations), tuple(values))
+
+
+def _drawn_again(call: Call, again: dict[str, Any], x: Any) -> dict[str, Any]:
+    """New random arrays at every call of a bound step; its ``key=`` is taken out of ``again``."""
+    strategy = call.options.get("strategy")
+    single = strategy if isinstance(strategy, Mapping) else {"": strategy}
+    sampling = {k: s for k, s in single.items() if isinstance(s, Strategy) and getattr(s, "key", None) is not None}
+    if not sampling:
+        return {}
+    key = again.pop("key", None)
+    if key is None:
+        if any(isinstance(s.key, int) or hasattr(s.key, "dtype") for s in sampling.values()):  # type: ignore[attr-defined]
+            raise BindingError("step draws random directions: give it a key at every call, step(…, key=…).")
+        return drawn(strategy, call.backend, x, call.residual)
+    return drawn({k: s.keyed(key) for k, s in sampling.items()}, call.backend, x, call.residual)
 
 
 def _sources(first: Sequence[Capture], other: Sequence[Capture]) -> list[list[Any]]:

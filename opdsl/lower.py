@@ -55,6 +55,7 @@ class Program:
         coefficients = Environment(**given)
         fields: dict[str, Array] = {}
         operators: dict[tuple[str, Any], Array] = {}
+        again: dict[tuple[str, Any], Array] = {}
         for group, graph, arrays in zip(self._plan.groups, self._graphs, constants, strict=False):
             delivered = group.method.evaluate(coefficients, graph, arrays)
             start = 0
@@ -62,10 +63,18 @@ class Program:
                 stop = start + self._sizes[name]
                 fields[name] = delivered.value[..., start:stop]
                 for op in self._split.operators.get(name, ()):
-                    value = delivered.operators[op]
-                    operators[name, op] = value[..., start:stop] if op.spread is None else value[..., start:stop, :]
+                    for found, into in ((delivered.operators, operators), (delivered.again, again)):
+                        if found is not None:
+                            into[name, op] = found[op][..., start:stop] if op.spread is None else found[op][..., start:stop, :]
                 start = stop
-        env = Environment(**given, fields=fields, operators=operators)
+        first = self._equations(Environment(**given, fields=fields, operators=operators))
+        if not again:
+            return first
+        second = self._equations(Environment(**given, fields=fields, operators={**operators, **again}))
+        return tuple(ops.xp.stack(pair, axis=-1) for pair in zip(first, second, strict=True))
+
+    def _equations(self, env: Environment) -> tuple[Array, ...]:
+        ops, x = env.ops, env.x
         shape = () if ops.per_point else (x.shape[0],)
         out = []
         for equation in self._split.equations:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,11 +15,12 @@ from opdsl.calibration import constants
 from opdsl.cost import Constants, Cost, price
 from opdsl.counting import EXECUTION, Effort, Execution, Shape, layers, plain_effort
 from opdsl.describe import operator_text
-from opdsl.errors import StrategyError, unknown
+from opdsl.errors import OpdslWarning, StrategyError, unknown
 from opdsl.jets.graph import Graph
 from opdsl.plan import Candidate, FieldPlan, Plan
-from opdsl.residual import Residual
-from opdsl.split import LinearOperator, Split, split
+from opdsl.residual import Add, IndexSum, Mul, Pointwise, Residual
+from opdsl.simplify import children
+from opdsl.split import LinearOperator, OperatorValue, Split, split
 from opdsl.strategies import STRATEGIES, Method, Refusal, Request, Strategy
 from opdsl.strategies.base import Surroundings
 from opdsl.strategies.plain import Evaluation
@@ -142,6 +144,7 @@ def make_plan(residual: Residual, networks: Sequence[Network], settings: Setting
     if best is None:
         assert failure is not None
         raise failure
+    _check_unbiased(*best[1:])
     return best[1], best[2]
 
 
@@ -153,6 +156,31 @@ def _worth_trying(merged: Split, single: Split) -> bool:
     """
     counts = [sum(len(ops) for ops in s.operators.values()) for s in (merged, single)]
     return merged.operators != single.operators and counts[1] <= 3 * counts[0] + 3
+
+
+def _check_unbiased(plan: Plan, reading: Split) -> None:
+    """Warn where a random value enters an equation nonlinearly: the mean of a square is not the square of the mean."""
+    random = frozenset(op for g in plan.groups for op in g.method.estimated)
+    for equation in reading.equations if random else ():
+        if any(_degree(c, random) > 1 for c in equation.components):
+            warnings.warn(
+                f"equation '{equation.name}' is not linear in its estimated derivatives, so that its mean over the random directions is "
+                "not its value. Use an exact strategy, or write the equation so that each estimate enters linearly.",
+                OpdslWarning,
+                stacklevel=2,
+            )
+
+
+def _degree(node: Pointwise, random: frozenset[LinearOperator]) -> int:
+    """Degree of an expression in random values; 2 stands for anything that is not linear."""
+    if isinstance(node, OperatorValue):
+        return int(node.operator in random)
+    degrees = [_degree(c, random) for c in children(node)]
+    if isinstance(node, Mul):
+        return min(sum(degrees), 2)
+    if isinstance(node, Add | IndexSum):
+        return max(degrees)
+    return 2 if any(degrees) else 0
 
 
 def _check_mapping(strategy: Any, networks: Sequence[Network]) -> None:

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from opdsl.errors import BindingError, unknown
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over independent estimates.
+
+    Attributes:
+        value: the mean.
+        standard_error: its standard error, √(sample variance / repeats), of the same shape.
+        repeats: how many estimates.
+    """
+
+    value: Any
+    standard_error: Any
+    repeats: int
 
 
 class Residuals:

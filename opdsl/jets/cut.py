@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import factorial, prod
 from typing import Any
 
 from opdsl.jets.directional import Directional
@@ -92,21 +92,43 @@ class Cut:
     def coordinatewise(
         self, ops: Any, x: Array, constants: Sequence[Array], mask: Array, order: int
     ) -> list[list[Array | None]]:
-        """Σ_i mask_i ∂_i^k of every value at the cut, k = 1 … order: exact because no term couples two coordinates.
+        """Σ_i mask_i^k ∂_i^k of every value at the cut, k = 1 … order: exact because no term couples two coordinates.
 
-        Pushing forward along the sum of all coordinate directions differentiates every φ_ki along its own coordinate.
+        Pushing forward along the sum of all coordinate directions differentiates every φ_ki along its own coordinate. ``mask`` is (d,)
+        or, batched, (n, d).
         """
         algebra = Directional([(1, order)])
-        part = mask[None, :] if ops.per_point else mask[None, None, :]
+        fixed = ops.per_point or len(mask.shape) == 1
+        part = mask[None, None, :] if fixed and not ops.per_point else mask[None, ...]
         parts: list[Array | None] = [part, *[None] * (order - 1)]
-        seed = Jet(x, tuple(parts), (True,) * order, None if ops.per_point else 0)
+        seed = Jet(x, tuple(parts), (fixed,) * order, None if ops.per_point else 0)
         jets = push_forward(self.head, algebra, seed, constants, ops, frozenset(range(order)))
-        scale = [1.0, 2.0, 6.0, 24.0, 120.0, 720.0]
         out = []
         for j in jets:
             found = [None] * order if not isinstance(j, Jet) else [None if p is None else p[0, ...] for p in j.parts]
-            out.append([None if p is None else p * scale[k] for k, p in enumerate(found)])
+            out.append([None if p is None else p * float(factorial(k)) for k, p in enumerate(found, start=1)])
         return out
+
+    def coordinate_derivatives(self, ops: Any, x: Array, constants: Sequence[Array], order: int) -> list[Array]:
+        """∂_i^k of the separable entries for every i, k = 1 … order: (extra, d) per point, (extra, n, d) batched.
+
+        Σ_i m_i^k ∂_i^k s is known for every m (`coordinatewise`); its derivative in m_i at m = 1 is k ∂_i^k s.
+        """
+        ones = ops.xp.ones_like(x)
+
+        def along(mask: Array, k: int) -> Array:
+            rows = []
+            for v, found in zip(self.values, self.coordinatewise(ops, x, constants, mask, k), strict=True):
+                if v in self.separable:
+                    part = found[k - 1]
+                    shape = tuple(s for a, s in enumerate(self.graph.values[v].shape) if a != self.graph.values[v].batch_axis)
+                    shape = shape if ops.per_point else (x.shape[0], *shape)
+                    rows.append(ops.xp.broadcast_to(ops.asarray(0.0, x) if part is None else part, shape))
+            return _flat(ops, self, rows, self.separable)
+
+        return [
+            ops.pull_back(lambda mask, k=k: along(mask, k), ones, self.extra, False) * (1.0 / k) for k in range(1, order + 1)
+        ]
 
     def rows(self, ops: Any, x: Array, constants: Sequence[Array]) -> Array:
         """The Jacobian of the affine values, (rank, d): the same at every point.
@@ -132,7 +154,7 @@ class Cut:
     @property
     def transposes(self) -> bool:
         """Whether the Jacobian takes reverse mode: anything but one dense layer on x."""
-        return bool(self.separable) or any(self._matrix(v) is None for v in self.affine)
+        return bool(self.separable) or any(self.matrix(v) is None for v in self.affine)
 
     def _transposed(self, ops: Any, x: Array, constants: Sequence[Array], value: int) -> Array:
         head = _restricted(self.head, (value,))
@@ -143,7 +165,7 @@ class Cut:
         found = ops.pull_back(function, x if ops.per_point else x[:1, ...], self.width(value), True)
         return found if ops.per_point else found[:, 0, :]
 
-    def _matrix(self, value: int) -> int | None:
+    def matrix(self, value: int) -> int | None:
         """The constant matrix A, where the value is x A (or A x) plus constants."""
         shapes = {k: v.shape for k, v in enumerate(self.graph.values)}
         made = {o: n for n in self.head.nodes for o in n.outputs}
@@ -164,7 +186,7 @@ class Cut:
         return other if d != width and sorted(shapes[other]) == sorted((d, width)) else None
 
     def _weights(self, ops: Any, value: int, constants: Sequence[Array]) -> Array | None:
-        other = self._matrix(value)
+        other = self.matrix(value)
         if other is None:
             return None
         store = dict(zip(self.head.constants, constants, strict=True))
@@ -174,6 +196,11 @@ class Cut:
                 store.update(zip(n.outputs, result if n.several else (result,), strict=True))
         matrix = store[other]
         return matrix if matrix.shape[0] == self.width(value) else ops.xp.matrix_transpose(matrix)
+
+
+def whole_cut(graph: Graph) -> Cut:
+    """The cut in front of everything: x itself."""
+    return Cut(graph, Graph(graph.values, graph.x, graph.constants, (), (graph.x,)), (graph.x,), ())
 
 
 def _flat(ops: Any, cut: Cut, arrays: Sequence[Array], values: Sequence[int]) -> Array:

@@ -71,10 +71,14 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Delivered:
-    """What a method delivers: the value (…, m) and every operator (…, m), or (…, m, D) for a family."""
+    """What a method delivers: the value (…, m) and every operator (…, m), or (…, m, D) for a family.
+
+    ``again`` holds a second, independent estimate of every operator where operators are sampled twice.
+    """
 
     value: Array
     operators: Mapping[LinearOperator, Array]
+    again: Mapping[LinearOperator, Array] | None = None
 
 
 class Method(ABC):
@@ -89,6 +93,11 @@ class Method(ABC):
     strategy: str
     channels: int
     order: int
+
+    @property
+    def estimated(self) -> frozenset[LinearOperator]:
+        """Operators whose values are random, right on average only."""
+        return frozenset()
 
     @abstractmethod
     def evaluate(self, env: Environment, graph: Graph, constants: Sequence[Array]) -> Delivered:
@@ -112,6 +121,14 @@ class Strategy(ABC):
 
     name: ClassVar[str]
     reference: ClassVar[str]
+
+    def keyed(self, key: Any) -> Strategy:
+        """This strategy with another key for its random numbers."""
+        return self
+
+    def draws(self, backend: Any, x: Array, size: int) -> Mapping[str, Array]:
+        """Random arrays that a call binds beside the user's; ``size`` is the number of space coordinates."""
+        return {}
 
     @abstractmethod
     def propose(self, request: Request) -> Method | Refusal:

@@ -19,7 +19,16 @@ from opdsl.residual import Number, Parameter, Pointwise
 from opdsl.simplify import mul
 from opdsl.split import ONE, LinearOperator, Term, labels_in
 from opdsl.strategies.base import Method, Refusal, Request, Strategy
-from opdsl.strategies.restriction import Block, RestrictedMethod, fewest_channels, flat_parts, written_out
+from opdsl.strategies.restriction import (
+    Block,
+    RestrictedMethod,
+    direction_of,
+    fewest_channels,
+    flat_parts,
+    reverse_of,
+    side_by_side,
+    written_out,
+)
 
 _GRAM, _SCHUR, _DRIFT = "@gram", "@schur", "@drift"
 
@@ -58,7 +67,7 @@ class PullBackMethod(RestrictedMethod):
         out: list[Block] = []
         bindings: dict[str, Array] = {}
         if len(self.space):
-            rows = self._in_space(ops, cut.rows(ops, env.x, constants))
+            rows = self._in_space(cut.rows(ops, env.x, constants))
             if self.grams:
                 for number, (coefficient, labels) in enumerate(self.grams):
                     bindings[f"{_GRAM}{number}"] = _gram(env, rows, coefficient, labels)
@@ -81,16 +90,14 @@ class PullBackMethod(RestrictedMethod):
             out += self._along(env, cut, constants, ops.asarray(directions, env.x), True, start)
             start += len(self.singles)
         for coefficient, label in self.vectors:
-            vector, fixed = self._vector(env, coefficient, label)
+            vector, fixed = direction_of(env, self.among, coefficient, label)
             out += self._along(env, cut, constants, vector, fixed, start)
             start += 1
         return out, bindings
 
-    def _in_space(self, ops: Any, a: Array) -> Array:
+    def _in_space(self, a: Array) -> Array:
         """The columns over which index sums run."""
-        if len(self.among) == a.shape[-1]:
-            return a
-        return Environment(ops, a, self.among)._space_of(a)
+        return a if len(self.among) == a.shape[-1] else a[..., self.among[0] : self.among[-1] + 1]
 
     def _mask(self, env: Environment) -> Array:
         mask = np.zeros(env.x.shape[-1])
@@ -159,24 +166,6 @@ class PullBackMethod(RestrictedMethod):
                 out.append(Block(v, start, flat_parts(env.ops, cut, v, part, same), not same))
         return out
 
-    def _vector(self, env: Environment, coefficient: Pointwise, label: str) -> tuple[Array, bool]:
-        """A coefficient vector as a direction (1, d), or (1, n, d) where it differs from point to point."""
-        ops, xp = env.ops, env.ops.xp
-        value = env.array(coefficient, (label,))
-        size = len(self.among)
-        value = value if hasattr(value, "shape") else ops.asarray(np.full(size, float(value)), env.x)
-        if value.shape[-1] != size:
-            value = xp.broadcast_to(value, (*value.shape[:-1], size))
-        d = env.x.shape[-1]
-        if size != d:
-            if list(self.among) != list(range(self.among[0], self.among[-1] + 1)):
-                raise NotImplementedError
-            zero = ops.asarray(0.0, env.x)
-            before, after = self.among[0], d - self.among[-1] - 1
-            ends = [xp.broadcast_to(zero, (*value.shape[:-1], n)) for n in (before, after)]
-            value = xp.concat([ends[0], value, ends[1]], axis=-1)
-        return value[None, ...], len(value.shape) == 1
-
 
 def _gram(env: Environment, rows: Array, coefficient: Pointwise, labels: tuple[str, ...]) -> Array:
     """W A Wᵀ: (h, h), or (n, h, h) where A differs from point to point."""
@@ -229,6 +218,8 @@ class PullBack(Strategy):
             return Refusal(self.name, "no space coordinates")
         if not any(t.labels for op in request.operators for t in op.terms):
             return Refusal(self.name, "no sum over all coordinates")
+        if not request.differentiable and any(op.spread is not None for op in request.operators):
+            return Refusal(self.name, "first derivatives one by one need reverse mode, which the NumPy backend does not have")
         cut = find_cut(request.graph)
         if cut is None:
             return Refusal(self.name, "the network does not begin with linear maps that keep fewer numbers than there are coordinates")
@@ -248,8 +239,11 @@ class _Pulled:
     def __init__(self, request: Request, cut: Cut) -> None:
         self.request, self.cut = request, cut
         terms = [t for op in request.operators for t in op.terms]
-        if any(op.spread is not None for op in request.operators):
-            raise _NotSuitable("all first derivatives are wanted one by one; a reverse sweep gives them")
+        if not side_by_side(request.space):
+            raise _NotSuitable("space coordinates that do not stand side by side")
+        if any(op.spread is not None and op.order > 1 for op in request.operators):
+            raise _NotSuitable("all second derivatives are wanted one by one")
+        self.plain = [op for op in request.operators if op.spread is None]
         # First-order sums are single directions; only sums of higher order need all directions.
         self.whole = any(t.labels and t.order > 1 for t in terms)
         self.matrices = any(t.order > 1 and labels_in(t.coefficient) for t in terms)
@@ -267,7 +261,7 @@ class _Pulled:
         self.vectors: dict[tuple[Pointwise, str], int] = {}
 
     def method(self) -> Method:
-        images = {op: LinearOperator(tuple(n for t in op.terms for n in self.term(t))) for op in self.request.operators}
+        images = {op: LinearOperator(tuple(n for t in op.terms for n in self.term(t))) for op in self.plain}
         if self.high:
             images = {op: written_out(image, range(self.rank)) for op, image in images.items()}
         columns = self.rank + self.extra + len(self.singles) + len(self.vectors)
@@ -284,7 +278,7 @@ class _Pulled:
         if self.whole:
             notes.append("W A Wᵀ at every nonlinearity" if self.grams else "a factor of W Wᵀ as directions")
         return PullBackMethod(
-            PullBack.name, inner, images, columns, space, tuple(notes), self.rank, self.extra, tuple(self.singles),
+            PullBack.name, inner, images, columns, space, tuple(notes), None, reverse_of(self.request), self.rank, self.extra, tuple(self.singles),
             tuple(self.vectors), tuple(self.grams), self.request.space,
         )  # fmt: skip
 

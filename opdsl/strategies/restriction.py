@@ -22,8 +22,8 @@ from opdsl.jets.cut import Cut
 from opdsl.jets.graph import Array, Bilinear, Elementwise, Graph, Node, Sum, Value
 from opdsl.jets.taylor import power
 from opdsl.pointwise import Environment
-from opdsl.residual import Number, Pointwise
-from opdsl.simplify import mul
+from opdsl.residual import Number, Parameter, Pointwise
+from opdsl.simplify import children, mul, rebuild
 from opdsl.split import LinearOperator, Term
 from opdsl.strategies.base import Delivered, Method, Refusal, Request, Strategy
 from opdsl.strategies.collapsed_taylor import CollapsedTaylor
@@ -31,6 +31,7 @@ from opdsl.strategies.derivative_space import DerivativeSpaceStrategy
 from opdsl.strategies.dof import DOF
 from opdsl.strategies.forward_laplacian import ForwardLaplacian
 from opdsl.strategies.n_tangentprop import NTangentProp
+from opdsl.strategies.reverse_gradient import ReverseGradientMethod
 
 _INNER: tuple[Strategy, ...] = (NTangentProp(), ForwardLaplacian(), DOF(), CollapsedTaylor(), DerivativeSpaceStrategy())
 
@@ -132,6 +133,9 @@ class RestrictedMethod(Method):
         images: what every operator becomes there.
         columns: number of new coordinates η.
         space: those over which index sums range there.
+        notes: lines for `explain`.
+        again: images of a second, independent restriction.
+        rest: the method of operators that are not restricted.
     """
 
     strategy: str
@@ -140,17 +144,19 @@ class RestrictedMethod(Method):
     columns: int
     space: Sequence[int]
     notes: tuple[str, ...] = field(default=())
+    again: Mapping[LinearOperator, LinearOperator] | None = None
+    rest: Method | None = None
 
     @property
     def channels(self) -> int:  # type: ignore[override]
-        return self.inner.channels
+        return self.inner.channels + (0 if self.rest is None else self.rest.channels - 1)
 
     @property
     def order(self) -> int:  # type: ignore[override]
         return self.inner.order
 
     def details(self) -> list[str]:
-        return [*self.notes, *self.inner.details()]
+        return [*self.notes, *self.inner.details(), *(() if self.rest is None else self.rest.details())]
 
     @abstractmethod
     def blocks(self, env: Environment, cut: Cut, constants: Sequence[Array]) -> tuple[list[Block], dict[str, Array]]:
@@ -173,7 +179,12 @@ class RestrictedMethod(Method):
             ops, env.x, self.space, {**env.bindings, **bindings}, functions=env.functions, inputs=origin
         )  # fmt: skip
         found = self.inner.evaluate(inner, narrow, (*constants, *base, *(b.array for b in blocks)))
-        return Delivered(found.value, {op: found.operators[image] for op, image in self.images.items()})
+        rest = {} if self.rest is None else self.rest.evaluate(env, graph, constants).operators
+
+        def read(images: Mapping[LinearOperator, LinearOperator]) -> dict[LinearOperator, Array]:
+            return {**{op: found.operators[image] for op, image in images.items()}, **rest}
+
+        return Delivered(found.value, read(self.images), None if self.again is None else read(self.again))
 
 
 def flat_parts(ops: Any, cut: Cut, value: int, part: Array, fixed: bool) -> Array:
@@ -193,12 +204,56 @@ def fewest_channels(request: Request) -> Method | Refusal:
     return next(r for r in reversed(found) if isinstance(r, Refusal))
 
 
-def written_out(operator: LinearOperator, space: Sequence[int]) -> LinearOperator:
-    """All index sums written out over few coordinates, equal derivatives collected."""
+def written_out(operator: LinearOperator, space: Sequence[int], start: int = 0) -> LinearOperator:
+    """All index sums written out over few coordinates, columns ``start + space``; equal derivatives collected."""
     found: dict[tuple[Pointwise, tuple[int, ...]], int] = {}
     for t in operator.terms:
-        for values in product(space, repeat=len(t.labels)):
+        for values in product(range(len(space)), repeat=len(t.labels)):
             where = dict(zip(t.labels, values, strict=True))
-            axes = tuple(sorted(a if isinstance(a, int) else where[a] for a in t.axes))
-            found[t.coefficient, axes] = found.get((t.coefficient, axes), 0) + 1
+            axes = tuple(sorted(a if isinstance(a, int) else start + space[where[a]] for a in t.axes))
+            key = _entry(t.coefficient, where), axes
+            found[key] = found.get(key, 0) + 1
     return LinearOperator(tuple(Term(mul(Number(Fraction(n)), c), axes) for (c, axes), n in found.items()))
+
+
+def _entry(node: Pointwise, where: Mapping[str, int]) -> Pointwise:
+    """A coefficient at given values of its labels."""
+    if isinstance(node, Parameter):
+        return Parameter(node.name, tuple(where.get(a, a) if isinstance(a, str) else a for a in node.index))
+    parts = children(node)
+    return rebuild(node, tuple(_entry(c, where) for c in parts)) if parts else node
+
+
+def direction_of(env: Environment, among: Sequence[int], coefficient: Pointwise, label: str) -> tuple[Array, bool]:
+    """A coefficient vector b_i as a direction (1, d), or (1, n, d) where it differs from point to point; and whether it is the same."""
+    ops, xp = env.ops, env.ops.xp
+    value = env.array(coefficient, (label,))
+    size = len(among)
+    value = value if hasattr(value, "shape") else ops.asarray(np.full(size, float(value)), env.x)
+    if value.shape[-1] != size:
+        value = xp.broadcast_to(value, (*value.shape[:-1], size))
+    return padded(env, among, value)[None, ...], len(value.shape) == 1
+
+
+def padded(env: Environment, among: Sequence[int], v: Array) -> Array:
+    """Directions over the space coordinates, continued by zeros to all columns."""
+    d = env.x.shape[-1]
+    before, after = among[0], d - among[-1] - 1
+    if not before and not after:
+        return v
+    xp, zero = env.ops.xp, env.ops.asarray(0.0, env.x)
+    ends = [xp.broadcast_to(zero, (*v.shape[:-1], n)) for n in (before, after)]
+    return xp.concat([ends[0], v, ends[1]], axis=-1)
+
+
+def side_by_side(space: Sequence[int]) -> bool:
+    """Whether the space coordinates are neighbouring columns."""
+    return list(space) == list(range(space[0], space[0] + len(space)))
+
+
+def reverse_of(request: Request) -> Method | None:
+    """All first derivatives one by one (as in |∇u|²) by reverse mode, beside a restriction; None where none are wanted."""
+    families = tuple(op for op in request.operators if op.spread is not None)
+    if not families:
+        return None
+    return ReverseGradientMethod(families, request.space, request.outputs)

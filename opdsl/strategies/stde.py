@@ -1,0 +1,511 @@
+r"""Stochastic derivative estimation: an operator on random directions that is right on average.
+
+For v with E[v ⊗ … ⊗ v] equal to the coefficient tensor of P, E[D^K u(x)[v, …, v]] = P u(x). The directions of one call are
+shared by all its points and collapsed: S samples of a second-order operator cost S + 2 channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import factorial, prod
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from opdsl.counting import Effort
+from opdsl.errors import StrategyError
+from opdsl.jets.cut import Cut, find_cut, whole_cut
+from opdsl.jets.graph import Array, Graph
+from opdsl.pointwise import Environment
+from opdsl.residual import Number, Parameter, Pointwise
+from opdsl.simplify import mul
+from opdsl.split import ONE, LinearOperator, Term, labels_in
+from opdsl.strategies.base import Method, Refusal, Request, Strategy, Surroundings
+from opdsl.strategies.restriction import (
+    Block,
+    RestrictedMethod,
+    direction_of,
+    fewest_channels,
+    flat_parts,
+    padded,
+    reverse_of,
+    side_by_side,
+    written_out,
+)
+
+Distribution = Literal["coordinates", "rademacher", "gaussian"]
+DISTRIBUTIONS: tuple[Distribution, ...] = ("coordinates", "rademacher", "gaussian")
+_WEIGHTS = "@weights"
+_WRITTEN = 4000
+
+
+@dataclass(frozen=True)
+class STDE(Strategy):
+    r"""Estimate sums over coordinates from random directions; opt-in, unbiased, reproducible from its key.
+
+    =================  =====================================================================================================
+    distribution       estimates (d coordinates, S samples)
+    =================  =====================================================================================================
+    ``"coordinates"``  any operator: (d/S) Σ_{i∈J} ∂_i^k for J drawn without replacement; sums over several indices weigh tuples
+                       of distinct coordinates by d(d−1)…/S(S−1)…; exact for S = d; known as SDGD
+    ``"rademacher"``   entries ±1. Δ: (1/S) Σ_r ∂_{v_r}², known as the Hutchinson trace estimator (HTE); a_ij ∂_i ∂_j: mixed derivative
+                       along v and A v; Δ²: ∂_v² ∂_w² over pairs; Σ_i ∂_i⁴: ½ (E_gauss − E_rademacher) of ∂_v⁴
+    ``"gaussian"``     the same with normal entries; Δ^k: ∂_v^{2k} / (2k − 1)!!
+    =================  =====================================================================================================
+
+    First-order sums b_i ∂_i and single coordinates (∂_t) are always exact. Where the network begins with a dense layer, sampled
+    coordinates are gathered from its weights.
+
+    Args:
+        samples: number of directions S.
+        distribution: see above.
+        key: a JAX key or an integer (JAX), an integer or a ``torch.Generator`` (torch), an integer or a NumPy generator.
+        two_sample: return two independent estimates in a last axis of length 2; the mean of their product is an unbiased estimate of
+            the mean square, which the square of one estimate is not.
+
+    Raises:
+        StrategyError: no key, an unknown distribution, or an operator that the distribution cannot estimate.
+
+    Example:
+        >>> import numpy as np, opdsl
+        >>> op = opdsl.operator("laplace(u)", coords="x[100]", fields="u")
+        >>> estimate = op(lambda x: (x**2)[:, 0], np.ones((2, 100)), strategy=opdsl.STDE(samples=100, key=0))
+        >>> [float(round(v, 12)) for v in estimate]
+        [2.0, 2.0]
+
+    Reference: Shi, Hu, Lin, Kawaguchi, *Stochastic Taylor Derivative Estimator*, arXiv:2412.00088, eqs. 10–24; Hu et al.,
+    arXiv:2307.12306 (SDGD); Hu et al., arXiv:2312.14499 (HTE). The unbiased square: arXiv:2412.00088, app. E.
+    """
+
+    samples: int = 16
+    distribution: Distribution = "coordinates"
+    key: Any = field(default=None, compare=False, repr=False)
+    two_sample: bool = False
+
+    name: ClassVar[str] = "stde"
+    reference: ClassVar[str] = "arXiv:2412.00088"
+
+    def __post_init__(self) -> None:
+        if self.distribution not in DISTRIBUTIONS:
+            from opdsl.errors import unknown
+
+            raise StrategyError(unknown("unknown distribution", self.distribution, DISTRIBUTIONS))
+        if self.samples < 1:
+            raise StrategyError(f"samples={self.samples}: at least one direction is needed.")
+
+    @property
+    def binding(self) -> str:
+        """The name under which a call binds the random directions: (replicas, S) columns or (replicas, S, D) entries."""
+        return f"@{self.distribution}{self.samples}{'twice' if self.two_sample else ''}"
+
+    @property
+    def replicas(self) -> int:
+        """Independent estimates in one call."""
+        return 2 if self.two_sample else 1
+
+    def keyed(self, key: Any) -> STDE:
+        return replace(self, key=key)
+
+    def draws(self, backend: Any, x: Array, size: int) -> dict[str, Array]:
+        if self.key is None:
+            raise StrategyError(f"{self} needs a key: opdsl.STDE(samples={self.samples}, key=…); the same key gives the same numbers.")
+        if self.distribution == "coordinates":
+            return {self.binding: backend.subsets(self.key, self.replicas, min(self.samples, size), size, x)}
+        return {self.binding: backend.normal(self.key, (self.replicas, self.samples, size), x)}
+
+    def propose(self, request: Request) -> Method | Refusal:
+        sums = [t for op in request.operators for t in op.terms if t.labels and t.order > 1]
+        if not sums:
+            return Refusal(self.name, "no sum over coordinates to sample (sums over 16 or fewer are written out); every other strategy is exact")
+        if any(op.spread is not None and (op.order > 1 or not request.differentiable) for op in request.operators):
+            return Refusal(self.name, "derivatives are wanted one by one in every coordinate")
+        try:
+            return _Sampled(request, self).method()
+        except _NotSuitable as reason:
+            return Refusal(self.name, str(reason))
+
+
+def HTE(samples: int = 16, key: Any = None, *, two_sample: bool = False) -> STDE:
+    """The Hutchinson trace estimator: `STDE` with Rademacher vectors (Hu et al., arXiv:2312.14499)."""
+    return STDE(samples, "rademacher", key, two_sample)
+
+
+def SDGD(samples: int = 16, key: Any = None, *, two_sample: bool = False) -> STDE:
+    """Stochastic dimension gradient descent: `STDE` with sampled coordinates (Hu et al., arXiv:2307.12306)."""
+    return STDE(samples, "coordinates", key, two_sample)
+
+
+class _NotSuitable(Exception):
+    """Why an operator cannot be estimated."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """S consecutive columns of η: the sampled directions, their signs, or sums of them with A times them.
+
+    Args:
+        kind: ``"draw"`` as the distribution says, ``"normal"``, ``"sign"``; ``"sum"`` and ``"difference"`` for v ± A v.
+        start: first column.
+        replica: which of the independent samples.
+        coefficient: A, with its labels, for ``sum`` and ``difference``.
+    """
+
+    kind: str
+    start: int
+    replica: int
+    coefficient: Pointwise = ONE
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StdeMethod(RestrictedMethod):
+    """Random directions at the cut.
+
+    Args:
+        sampler: what is drawn.
+        samples: S, at most the number of coordinates where coordinates are drawn.
+        families: blocks of directions.
+        singles, vectors: exact directions.
+        weights: coefficients over sampled coordinates, (coefficient, labels), gathered for every replica.
+        among: the coordinates over which index sums run.
+    """
+
+    sampler: STDE = field(default_factory=STDE)
+    samples: int = 0
+    families: tuple[Family, ...] = ()
+    singles: tuple[int, ...] = ()
+    vectors: tuple[tuple[Pointwise, str], ...] = ()
+    weights: tuple[tuple[Pointwise, tuple[str, ...]], ...] = ()
+    among: Sequence[int] = field(default=())
+
+    @property
+    def estimated(self) -> frozenset[LinearOperator]:
+        return frozenset(op for op in self.images if any(t.labels and t.order > 1 for t in op.terms))
+
+    def cut(self, graph: Graph) -> Cut:
+        return find_cut(graph) or whole_cut(graph)
+
+    def effort(self, where: Surroundings) -> Effort:
+        shape = (self.sampler.replicas, self.samples) + (() if self.sampler.distribution == "coordinates" else (len(self.among),))
+        return super().effort(replace(where, bindings={**where.bindings, self.sampler.binding: (shape, False)}))
+
+    def blocks(self, env: Environment, cut: Cut, constants: Sequence[Array]) -> tuple[list[Block], dict[str, Array]]:
+        ops = env.ops
+        drawn = env.bindings[self.sampler.binding]
+        out: list[Block] = []
+        bindings: dict[str, Array] = {}
+        derivatives: list[Array] = []
+        if cut.separable:
+            derivatives = cut.coordinate_derivatives(ops, env.x, constants, self.inner.order)
+        if self.sampler.distribution == "coordinates":
+            rows = None if any(cut.matrix(v) is None for v in cut.affine) else cut.rows(ops, env.x, constants)
+            for f in self.families:
+                chosen = drawn[f.replica, ...]
+                out += self._coordinates(env, cut, constants, rows, derivatives, f.start, chosen)
+                for number, (coefficient, labels) in enumerate(self.weights):
+                    bindings[f"{_WEIGHTS}{number}_{f.replica}"] = self._gathered(env, coefficient, labels, chosen)
+        else:
+            for f in self.families:
+                directions, fixed = self._dense(env, f, drawn[f.replica, ...])
+                out += self._directions(env, cut, constants, derivatives, f.start, directions, fixed)
+        start = self.columns - len(self.singles) - len(self.vectors)
+        if self.singles:
+            basis = np.zeros((len(self.singles), env.x.shape[-1]))
+            basis[np.arange(len(self.singles)), list(self.singles)] = 1.0
+            out += self._directions(env, cut, constants, derivatives, start, ops.asarray(basis, env.x), True)
+            start += len(self.singles)
+        for coefficient, label in self.vectors:
+            direction, fixed = direction_of(env, self.among, coefficient, label)
+            out += self._directions(env, cut, constants, derivatives, start, direction, fixed)
+            start += 1
+        return out, bindings
+
+    def _coordinates(
+        self, env: Environment, cut: Cut, constants: Sequence[Array], rows: Array | None, derivatives: Sequence[Array], start: int,
+        chosen: Array,
+    ) -> list[Block]:  # fmt: skip
+        """Unit directions: rows of the weights, gathered; a one-hot product only behind layers that are not dense."""
+        ops, xp = env.ops, env.ops.xp
+        columns = chosen + self.among[0] if self.among[0] else chosen
+        out = []
+        if rows is None:
+            everything = ops.asarray(np.arange(env.x.shape[-1]), env.x)[None, :]
+            one_hot = xp.where(xp.reshape(xp.astype(columns, env.x.dtype), (-1, 1)) == everything, ops.asarray(1.0, env.x), ops.asarray(0.0, env.x))
+            parts = cut.along(ops, env.x, constants, one_hot, True)
+            out += [
+                Block(v, start, flat_parts(ops, cut, v, part, True))
+                for v, part in zip(cut.values, parts, strict=True) if v in cut.affine and part is not None
+            ]  # fmt: skip
+        else:
+            gathered = xp.matrix_transpose(xp.take(rows, columns, axis=1))
+            first = 0
+            for v in cut.affine:
+                out.append(Block(v, start, gathered[:, first : first + cut.width(v)]))
+                first += cut.width(v)
+        for order, found in enumerate(derivatives, start=1):
+            taken = xp.take(found, columns, axis=len(found.shape) - 1)
+            out += _separable_blocks(env, cut, taken * (1.0 / factorial(order)), start, order)
+        return out
+
+    def _directions(
+        self, env: Environment, cut: Cut, constants: Sequence[Array], derivatives: Sequence[Array], start: int, directions: Array,
+        fixed: bool,
+    ) -> list[Block]:  # fmt: skip
+        """Dense directions (R, d), or (R, n, d) where they differ from point to point."""
+        ops, xp = env.ops, env.ops.xp
+        parts = cut.along(ops, env.x, constants, directions, fixed)
+        out = [
+            Block(v, start, flat_parts(ops, cut, v, part, fixed), not fixed)
+            for v, part in zip(cut.values, parts, strict=True) if v in cut.affine and part is not None
+        ]  # fmt: skip
+        power = directions
+        for order, found in enumerate(derivatives, start=1):
+            if fixed or ops.per_point:
+                taken = found @ xp.matrix_transpose(power)
+            else:
+                taken = xp.permute_dims(xp.sum(found[:, None, ...] * power[None, ...], axis=-1), (0, 2, 1))
+            out += _separable_blocks(env, cut, taken * (1.0 / factorial(order)), start, order)
+            power = power * directions
+        return out
+
+    def _dense(self, env: Environment, f: Family, drawn: Array) -> tuple[Array, bool]:
+        """Directions over all columns of x."""
+        xp = env.ops.xp
+        # Normal vectors are drawn; their signs are independent of each other too.
+        signs = f.kind == "sign" or (f.kind != "normal" and self.sampler.distribution == "rademacher")
+        v, fixed = (xp.sign(drawn) if signs else drawn), True
+        if f.kind in ("sum", "difference"):
+            other, fixed = self._times(env, f, v)
+            v = v if fixed or env.ops.per_point else v[:, None, :]
+            v = v + other if f.kind == "sum" else v - other
+        return padded(env, self.among, v), fixed
+
+    def _times(self, env: Environment, f: Family, v: Array) -> tuple[Array, bool]:
+        """A v for all samples: (S, D), or (S, n, D) where A differs from point to point."""
+        xp = env.ops.xp
+        value = env.array(f.coefficient, f.labels)
+        size = len(self.among)
+        if not hasattr(value, "shape"):
+            value = xp.broadcast_to(env.ops.asarray(value, env.x), (size,) * len(f.labels))
+        if tuple(value.shape[-len(f.labels) :]) != (size,) * len(f.labels):
+            value = xp.broadcast_to(value, (*value.shape[: -len(f.labels)], *(size,) * len(f.labels)))
+        same = len(value.shape) == len(f.labels)
+        if len(f.labels) == 1:
+            return (v * value, True) if same else (v[:, None, :] * value[None, ...], False)
+        if same:
+            return v @ xp.matrix_transpose(value), True
+        return xp.permute_dims(v @ xp.matrix_transpose(value), (1, 0, 2)), False
+
+    def _gathered(self, env: Environment, coefficient: Pointwise, labels: tuple[str, ...], chosen: Array) -> Array:
+        """The entries of a coefficient at the drawn coordinates."""
+        xp = env.ops.xp
+        value = env.array(coefficient, labels)
+        for k in range(len(labels)):
+            axis = len(value.shape) - len(labels) + k
+            if value.shape[axis] != 1:
+                value = xp.take(value, chosen, axis=axis)
+            else:
+                shape = list(value.shape)
+                shape[axis] = self.samples
+                value = xp.broadcast_to(value, tuple(shape))
+        return value
+
+
+def _separable_blocks(env: Environment, cut: Cut, taken: Array, start: int, order: int) -> list[Block]:
+    """Derivatives (k, R) or (k, n, R) of the separable entries as blocks (R, w) or (n, R, w)."""
+    xp = env.ops.xp
+    turned = xp.matrix_transpose(taken) if env.ops.per_point else xp.permute_dims(taken, (1, 2, 0))
+    out, first = [], 0
+    for v in cut.separable:
+        out.append(Block(v, start, turned[..., first : first + cut.width(v)], True, order))
+        first += cut.width(v)
+    return out
+
+
+
+class _Sampled:
+    """The operators over random directions."""
+
+    def __init__(self, request: Request, sampler: STDE) -> None:
+        self.request, self.sampler = request, sampler
+        self.size = len(request.space)
+        if not side_by_side(request.space):
+            raise _NotSuitable("space coordinates that do not stand side by side")
+        self.samples = min(sampler.samples, self.size) if sampler.distribution == "coordinates" else sampler.samples
+        self.families: dict[tuple[Any, ...], Family] = {}
+        self.weights: dict[tuple[Pointwise, tuple[str, ...]], int] = {}
+        self.plain = [op for op in request.operators if op.spread is None]
+        terms = [t for op in self.plain for t in op.terms]
+        self.singles = {c: k for k, c in enumerate(sorted({a for t in terms for a in t.axes if isinstance(a, int)}))}
+        self.vectors: dict[tuple[Pointwise, str], int] = {}
+        self.cut = find_cut(request.graph) if request.graph is not None else None
+
+    def method(self) -> Method:
+        replicas = self.sampler.replicas
+        found = [{op: self.image(op, replica) for op in self.plain} for replica in range(replicas)]
+        inside = self.samples * len(self.families)
+        columns = inside + len(self.singles) + len(self.vectors)
+        images = [{op: self.placed(image, inside) for op, image in one.items()} for one in found]
+        wanted = tuple(dict.fromkeys(image for one in images for image in one.values()))
+        if any(t.order > 2 and len(t.labels) > 1 for op in wanted for t in op.terms):
+            if self.samples ** max(len(t.labels) for op in wanted for t in op.terms) > _WRITTEN:
+                raise _NotSuitable(f"{self.samples} samples of a sum over several indices; take fewer")
+            images = [{op: written_out(image, range(self.samples)) for op, image in one.items()} for one in images]
+            wanted = tuple(dict.fromkeys(image for one in images for image in one.values()))
+        mixed = any(len(set(t.axes)) > 1 for op in wanted for t in op.terms)
+        if self.cut is not None and self.cut.separable:
+            if not self.request.differentiable:
+                raise _NotSuitable("nonlinear sums over the coordinates need reverse mode, which the NumPy backend does not have")
+            inside_space = set(self.request.space)
+            coupled = any(t.labels and any(a in inside_space for a in t.axes) for op in self.plain for t in op.terms)
+            if coupled or any(t.labels and t.order > len(t.labels) == 1 and t.axes.count(t.labels[0]) == 1 for op in self.plain for t in op.terms):
+                # s(x + η e_i + τ e_c) has terms in η τ where i = c, which powers of η and of τ do not hold.
+                raise _NotSuitable("derivatives of a sum in one of its coordinates, beside nonlinear sums over the coordinates")
+            if mixed and self.sampler.distribution != "coordinates":
+                raise _NotSuitable("mixed derivatives beside nonlinear sums over the coordinates; distribution='coordinates' takes them")
+        inner = fewest_channels(
+            Request(wanted, columns, range(self.samples), self.request.differentiable, outputs=self.request.outputs)
+        )
+        if isinstance(inner, Refusal):
+            raise _NotSuitable(inner.reason)
+        notes = (
+            f"an unbiased estimate: {self.samples} of {self.size} coordinates" if self.sampler.distribution == "coordinates"
+            else f"an unbiased estimate: {self.samples} {self.sampler.distribution} directions in {self.size} dimensions",
+            *(("two independent estimates",) if replicas == 2 else ()),
+        )  # fmt: skip
+        return StdeMethod(
+            self.sampler.name, inner, images[0], columns, range(self.samples), notes,
+            images[1] if replicas == 2 else None, reverse_of(self.request),
+            self.sampler, self.samples, tuple(self.families.values()), tuple(self.singles), tuple(self.vectors),
+            tuple(self.weights), self.request.space,
+        )  # fmt: skip
+
+    # Columns of singles and vectors are not known before all families are: they are negative until `placed`.
+
+    def placed(self, op: LinearOperator, inside: int) -> LinearOperator:
+        return LinearOperator(tuple(
+            Term(t.coefficient, tuple(a if isinstance(a, str) or a >= 0 else inside - a - 1 for a in t.axes), t.labels) for t in op.terms
+        ))  # fmt: skip
+
+    def single(self, column: int) -> int:
+        return -1 - self.singles[column]
+
+    def family(self, kind: str, replica: int, coefficient: Pointwise = ONE, labels: tuple[str, ...] = ()) -> int:
+        """The first column of a family of directions."""
+        key = (kind, replica, coefficient, labels)
+        if key not in self.families:
+            self.families[key] = Family(kind, self.samples * len(self.families), replica, coefficient, labels)
+        return self.families[key].start
+
+    def image(self, op: LinearOperator, replica: int) -> LinearOperator:
+        return LinearOperator(tuple(n for t in op.terms for n in self.term(t, replica)))
+
+    def term(self, t: Term, replica: int) -> list[Term]:
+        others = tuple(self.single(a) for a in t.axes if isinstance(a, int))
+        if not t.labels:
+            return [Term(t.coefficient, others)]
+        counts = {label: sum(a == label for a in t.axes) for label in t.labels}
+        if list(counts.values()) == [1]:
+            # A first-order sum is one direction, exactly.
+            (label,) = counts
+            place = self.vectors.setdefault((t.coefficient, label), len(self.vectors))
+            return [Term(ONE, (*others, -1 - len(self.singles) - place))]
+        if self.sampler.distribution == "coordinates":
+            return self.coordinates(t, replica)
+        return list(self.dense(t, counts, others, replica))
+
+    # ---------------------------------------------------------------------------------------------------- coordinates
+
+    def coordinates(self, t: Term, replica: int) -> list[Term]:
+        r"""Tuples of m distinct coordinates weigh N_m = Π_{k<m} (D − k)/(S − k); sums over equal ones by Möbius inversion.
+
+        Σ over all tuples splits by which labels coincide (partitions π): Σ = Σ_π D_π, and D_π = Σ_{σ≥π} μ(π, σ) T_σ in the plain sums
+        T_σ, so that the estimate is Σ_σ T_σ Σ_{π≤σ} N_|π| μ(π, σ).
+        """
+        if len(t.labels) > self.samples:
+            raise _NotSuitable(f"a sum over {len(t.labels)} indices needs as many samples")
+        start = self.family("draw", replica)
+        have = labels_in(t.coefficient)
+        if have and not set(have) <= set(t.labels):
+            raise _NotSuitable("a coefficient over other indices than its derivative")
+        out = []
+        for sigma in _partitions(t.labels):
+            weight = Fraction(0)
+            for pi in _partitions(t.labels):
+                inside = [sum(set(b) <= set(block) for b in pi) for block in sigma]
+                if sum(inside) != len(pi):
+                    continue
+                n = prod((Fraction(self.size - k, self.samples - k) for k in range(len(pi))), start=Fraction(1))
+                weight += n * prod((-1) ** (m - 1) * factorial(m - 1) for m in inside)
+            if not weight:
+                continue
+            merged = {label: block[0] for block in sigma for label in block}
+            axes = tuple(self.single(a) if isinstance(a, int) else merged[a] for a in t.axes)
+            labels = tuple(dict.fromkeys(merged[label] for label in t.labels))
+            coefficient = t.coefficient
+            if have:
+                order = tuple(label for label in t.labels if label in have)
+                number = self.weights.setdefault((t.coefficient, order), len(self.weights))
+                coefficient = Parameter(f"{_WEIGHTS}{number}_{replica}", tuple(merged[label] for label in order))
+            out.append(Term(mul(Number(weight), coefficient), axes, labels))
+        # Index sums run over the first S columns; those of the second sample are written out.
+        return list(written_out(LinearOperator(tuple(out)), range(self.samples), start).terms) if start else out
+
+    # ---------------------------------------------------------------------------------------------------------- dense
+
+    def dense(self, t: Term, counts: dict[str, int], others: tuple[int, ...], replica: int) -> Iterator[Term]:
+        """Isotropic directions v with independent entries of mean 0 and variance 1."""
+        s = self.samples
+        have = labels_in(t.coefficient)
+        powers = sorted(counts.values())
+
+        def pure(kind: str, order: int, weight: Fraction) -> Iterator[Term]:
+            start = self.family(kind, replica)
+            for r in range(s):
+                yield Term(mul(Number(weight / s), t.coefficient), (*others, *(start + r,) * order))
+
+        if not have and powers == [2]:
+            yield from pure("draw", 2, Fraction(1))
+        elif have and powers in ([2], [1, 1]):
+            order = tuple(dict.fromkeys(a for a in t.axes if isinstance(a, str)))
+            if set(have) != set(order):
+                raise _NotSuitable("a coefficient over some of the indices only; distribution='coordinates' takes it")
+            # E[v ⊗ A v] = A, and ∂_v ∂_w = ¼ (∂_{v+w}² − ∂_{v−w}²).
+            for kind, sign in (("sum", 1), ("difference", -1)):
+                start = self.family(kind, replica, t.coefficient, order)
+                for r in range(s):
+                    yield Term(Number(Fraction(sign, 4 * s)), (*others, start + r, start + r))
+        elif not have and powers == [4]:
+            # E_gauss ∂_v⁴ = 3 Δ² and E_rademacher ∂_v⁴ = 3 Δ² − 2 Σ ∂_i⁴ (arXiv:2412.00088, app. D).
+            yield from pure("normal", 4, Fraction(1, 2))
+            yield from pure("sign", 4, Fraction(-1, 2))
+        elif not have and all(p == 2 for p in powers) and self.sampler.distribution == "gaussian":
+            k = len(powers)
+            yield from pure("draw", 2 * k, Fraction(1, prod(range(1, 2 * k, 2))))
+        elif not have and powers == [2, 2]:
+            if s < 2:
+                raise _NotSuitable("Δ² from Rademacher directions needs two samples")
+            start = self.family("draw", replica)
+            for r in range(s):
+                for q in range(r):
+                    weight = mul(Number(Fraction(2, s * (s - 1))), t.coefficient)
+                    yield Term(weight, (*others, start + q, start + q, start + r, start + r))
+        else:
+            raise _NotSuitable(
+                f"{self.sampler.distribution} directions estimate Laplacians and their powers, a_ij ∂_i ∂_j and Σ ∂_i⁴; "
+                "distribution='coordinates' takes any operator"
+            )
+
+
+def _partitions(labels: Sequence[str]) -> Iterator[list[list[str]]]:
+    """All ways to put labels into blocks."""
+    if not labels:
+        yield []
+        return
+    first, rest = labels[0], labels[1:]
+    for blocks in _partitions(rest):
+        yield [[first], *blocks]
+        for k in range(len(blocks)):
+            yield [*blocks[:k], [first, *blocks[k]], *blocks[k + 1 :]]
