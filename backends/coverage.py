@@ -19,6 +19,30 @@ NATIVE: dict[type[Rule], str] = {
 """Rules that the algebra of jets carries out itself."""
 
 
+KINKS: tuple[tuple[str, float | None, float | None], ...] = (
+    ("relu(x) at 0", 0.0, 0.0),
+    ("|x| at 0", 0.0, 0.0),
+    ("max(x, 0) at 0", 0.5, 0.5),
+    ("max(x, −x) at 0", 0.0, 0.0),
+    ("the largest of (x, 2x) at 0, as a reduction", 1.5, 1.5),
+    ("max(dim) of (x, 2x) at 0", None, 1.0),
+    ("max pooling of (x, 2x) at 0", None, 1.0),
+    ("clip(x, 0, 1) at 0", 0.5, 1.0),
+    ("relu6(x) at 0", 0.5, 0.0),
+    ("hardtanh(x) at 1", 1.0, 0.0),
+    ("leaky_relu(x) at 0", 1.0, 0.01),
+    ("elu(x) at 0", 1.0, 1.0),
+    ("softshrink(x) at ½", None, 0.0),
+    ("floor(x) at 0", 0.0, 0.0),
+    ("sign(x) at 0", 0.0, 0.0),
+    ("x mod 1 at 1", 1.0, 1.0),
+    ("where(x > 0, 2x, 3x) at 0", 3.0, 3.0),
+    ("sort(x, 2x) at 0, its first entry", 1.0, 1.0),
+    ("cummax(x, 2x) at 0, its last entry", 2.0, 2.0),
+)
+"""Function and point; the first derivative there on JAX and on torch."""
+
+
 def registries() -> dict[str, Mapping[str, Any]]:
     """The table of every backend that has one, by its name."""
     from opdsl.backends import jax_rules, torch_capture  # noqa: F401  (the capture fills the table of torch)
@@ -61,7 +85,15 @@ def _lines() -> Iterator[str]:
     yield "This page is generated from the registries of rules: `python -m opdsl.backends.coverage > docs/coverage.md`."
     yield from _primitives()
     yield from _REGISTRATION
+    yield from _KINKS
+    yield from (f"| {text} | {_number(jax)} | {_number(torch)} |" for text, jax, torch in KINKS)
+    yield from _LARGE
+    yield from _ROWS
     yield from _HALF
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
 
 
 def _primitives() -> Iterator[str]:
@@ -114,6 +146,35 @@ jet_rule("my_swish", backend="jax", composed=lambda ops, a: ops.mul(a, ops.eleme
 
 `derivative=lambda x, y: …` is the slope of an elementwise function y(x), in ordinary arithmetic; `derivative=True` takes the
 derivative that the framework has, without the warning.
+""".splitlines()
+
+_KINKS = """
+## Values at kinks
+
+Between kinks derivatives are those of the piece. At a kink they are what the rules say, at every order and for every strategy
+but `nested_ad`, which takes the framework's own:
+
+| | JAX | torch |
+|---|---|---|""".splitlines()
+
+_LARGE = """
+Where a derivative does not exist at all it comes out as inf or nan, never as a number: the norm of a zero vector, the root of 0.
+
+## Large arguments
+
+tanh, sigmoid, softplus, log-sigmoid, erf, gelu, silu, mish, elu, softmax, logsumexp and logaddexp are finite and right at ±500
+and ±10⁴ to order 5: exponentials are taken of what is at most 0.
+""".splitlines()
+
+_ROWS = """
+## Rows of a batch
+
+On JAX a function is captured at one point, so points cannot influence one another; `batched=True` checks that rows are the
+function of one row. On torch a function takes a batch, and one in which a row depends on another is refused: batch normalisation
+in training mode, sums, sorts or attention over the batch. Batch normalisation takes part in evaluation mode, `net.eval()`.
+
+Dropout in training mode draws a new mask at each evaluation, the same for the value and all its derivatives, and another for
+each point.
 """.splitlines()
 
 _HALF = """

@@ -138,6 +138,11 @@ def _rrelu(
     return x * slope, slope
 
 
+def _threshold(x: Tensor, threshold: Any, value: Any) -> Tensor:
+    # Torch's ends in a primitive that autograd does not know.
+    return torch.where(x <= threshold, torch.full_like(x, value), x)
+
+
 def _lstm_cell(
     x: Tensor, h: Tensor, c: Tensor, x_bias: Tensor | None = None, h_bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -182,6 +187,7 @@ _OWN: dict[Any, Callable[..., Any]] = {
     aten.native_layer_norm.default: _layer_norm,
     aten.native_group_norm.default: _group_norm,
     aten.rrelu_with_noise_functional.default: _rrelu,
+    aten.threshold.default: _threshold,
     aten.rrelu_with_noise.default: lambda *args, **kwargs: _rrelu(*args, **kwargs)[0],
 }
 

@@ -66,7 +66,8 @@ def jet_rule(
     elif callable(derivative):
         rule = _by_slope(primitive, derivative)
     if backend == "jax":
-        from opdsl.backends.jax_rules import TABLE, by_first_derivative
+        from opdsl.backends.jax_derivative import by_first_derivative
+        from opdsl.backends.jax_rules import TABLE
 
         TABLE[primitive] = by_first_derivative if derivative is True else rule
     elif backend == "torch":

@@ -44,10 +44,10 @@ class PowerSeries:
         return PowerSeries(self.functions, linear(self.terms, -1.0))
 
     def __sub__(self, other: Any) -> PowerSeries:
-        return self + (-other)
+        return self.__add__(-other)
 
     def __rsub__(self, other: Any) -> PowerSeries:
-        return -self + other
+        return self.__neg__().__add__(other)
 
     def __mul__(self, other: Any) -> PowerSeries:
         if isinstance(other, int | float):
@@ -58,7 +58,7 @@ class PowerSeries:
         return self * (1.0 / other if isinstance(other, int | float) else other.apply("reciprocal"))
 
     def __rtruediv__(self, other: Any) -> PowerSeries:
-        return self.apply("reciprocal") * other
+        return self.apply("reciprocal").__mul__(other)
 
     def __pow__(self, exponent: float) -> PowerSeries:
         return self._of(power(exponent))

@@ -1,0 +1,146 @@
+"""Values at kinks are those that docs/coverage.md states; large arguments give finite and right derivatives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from jax import lax, nn
+
+import opdsl
+from opdsl.backends.coverage import KINKS
+
+Function = Callable[[Any], Any]
+
+
+def _t(x: Any) -> Any:
+    return torch.stack([x, 2 * x], 1)
+
+
+def _j(x: Any) -> Any:
+    return jnp.stack([x, 2 * x])
+
+
+# Functions of one number on JAX, of a vector on torch; and the point.
+FUNCTIONS: dict[str, tuple[Function | None, Function | None, float]] = {
+    "relu(x) at 0": (nn.relu, F.relu, 0.0),
+    "|x| at 0": (jnp.abs, torch.abs, 0.0),
+    "max(x, 0) at 0": (lambda x: jnp.maximum(x, 0.0), lambda x: torch.maximum(x, torch.zeros_like(x)), 0.0),
+    "max(x, −x) at 0": (lambda x: jnp.maximum(x, -x), lambda x: torch.maximum(x, -x), 0.0),
+    "the largest of (x, 2x) at 0, as a reduction": (lambda x: _j(x).max(), lambda x: _t(x).amax(1), 0.0),
+    "max(dim) of (x, 2x) at 0": (None, lambda x: _t(x).max(1)[0], 0.0),
+    "max pooling of (x, 2x) at 0": (None, lambda x: F.max_pool1d(_t(x)[:, None], 2)[:, 0, 0], 0.0),
+    "clip(x, 0, 1) at 0": (lambda x: jnp.clip(x, 0, 1), lambda x: torch.clamp(x, 0, 1), 0.0),
+    "relu6(x) at 0": (nn.relu6, F.relu6, 0.0),
+    "hardtanh(x) at 1": (nn.hard_tanh, F.hardtanh, 1.0),
+    "leaky_relu(x) at 0": (nn.leaky_relu, F.leaky_relu, 0.0),
+    "elu(x) at 0": (nn.elu, F.elu, 0.0),
+    "softshrink(x) at ½": (None, F.softshrink, 0.5),
+    "floor(x) at 0": (jnp.floor, torch.floor, 0.0),
+    "sign(x) at 0": (jnp.sign, torch.sign, 0.0),
+    "x mod 1 at 1": (lambda x: jnp.mod(x, 1.0), lambda x: torch.remainder(x, 1.0), 1.0),
+    "where(x > 0, 2x, 3x) at 0": (lambda x: jnp.where(x > 0, 2 * x, 3 * x), lambda x: torch.where(x > 0, 2 * x, 3 * x), 0.0),
+    "sort(x, 2x) at 0, its first entry": (lambda x: jnp.sort(_j(x))[0], lambda x: _t(x).sort(1)[0][:, 0], 0.0),
+    "cummax(x, 2x) at 0, its last entry": (lambda x: lax.cummax(_j(x))[1], lambda x: _t(x).cummax(1)[0][:, 1], 0.0),
+}
+
+
+def _derivative(backend: str, function: Function, at: float, text: str, **options: Any) -> float:
+    x: Any = jnp.asarray([[at]]) if backend == "jax" else torch.tensor([[at]], dtype=torch.float64)
+    net = (lambda p: function(p[0])) if backend == "jax" else (lambda p: function(p[:, 0]))
+    return float(opdsl.operator(text, coords="x")(net, x, **options)[0])
+
+
+@pytest.mark.parametrize(("text", "on_jax", "on_torch"), KINKS)
+def test_values_at_kinks(text: str, on_jax: float | None, on_torch: float | None) -> None:
+    on = {"jax": on_jax, "torch": on_torch}
+    for backend, function in zip(on, FUNCTIONS[text][:2], strict=True):
+        assert (function is None) == (on[backend] is None)
+        if function is not None:
+            for strategy in ("n_tangentprop", "collapsed_taylor"):
+                assert _derivative(backend, function, FUNCTIONS[text][2], "u_x + u_xx - u_xx", strategy=strategy) == on[backend]
+
+
+def test_undefined_derivatives_are_not_numbers() -> None:
+    for backend, norm, root in (
+        ("jax", lambda x: jnp.linalg.norm(_j(x)), jnp.sqrt),
+        ("torch", lambda x: torch.linalg.vector_norm(_t(x), dim=1), torch.sqrt),
+    ):
+        assert math.isnan(_derivative(backend, norm, 0.0, "u_x", strategy="n_tangentprop"))
+        assert not math.isfinite(_derivative(backend, root, 0.0, "u_xx", strategy="n_tangentprop"))
+
+
+def test_nested_differentiation_passes_a_threshold() -> None:
+    assert _derivative("torch", lambda x: F.threshold(x, 0.1, 20.0) ** 2, 0.7, "u_xx", strategy="nested_ad") == 2.0
+
+
+def _pair(xp: Any) -> Function:
+    return lambda x: xp.stack([x, 0.5 * x + 1.0], -1)
+
+
+def _sigmoid(t: Any) -> Any:
+    return 1 / (1 + mpmath.exp(-t))
+
+
+LARGE: dict[str, tuple[Function, Function, Function]] = {
+    "tanh": (jnp.tanh, torch.tanh, mpmath.tanh),
+    "sigmoid": (nn.sigmoid, torch.sigmoid, _sigmoid),
+    "softplus": (nn.softplus, F.softplus, lambda t: mpmath.log1p(mpmath.exp(t))),
+    "log sigmoid": (nn.log_sigmoid, F.logsigmoid, lambda t: -mpmath.log1p(mpmath.exp(-t))),
+    "erf": (lax.erf, torch.erf, mpmath.erf),
+    "silu": (nn.silu, F.silu, lambda t: t * _sigmoid(t)),
+    "gelu": (lambda x: nn.gelu(x, approximate=False), F.gelu, lambda t: t * mpmath.ncdf(t)),
+    "gelu tanh": (
+        nn.gelu,
+        lambda x: F.gelu(x, approximate="tanh"),
+        lambda t: t / 2 * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (t + mpmath.mpf(0.044715) * t**3))),
+    ),
+    "mish": (nn.mish, F.mish, lambda t: t * mpmath.tanh(mpmath.log1p(mpmath.exp(t)))),
+    "elu": (nn.elu, F.elu, lambda t: t if t > 0 else mpmath.expm1(t)),
+    "logsumexp": (
+        lambda x: nn.logsumexp(_pair(jnp)(x)),
+        lambda x: torch.logsumexp(_pair(torch)(x), -1),
+        lambda t: mpmath.log(mpmath.exp(t) + mpmath.exp(t / 2 + 1)),
+    ),
+    "logaddexp": (
+        lambda x: jnp.logaddexp(x, 0.5 * x + 1),
+        lambda x: torch.logaddexp(x, 0.5 * x + 1),
+        lambda t: mpmath.log(mpmath.exp(t) + mpmath.exp(t / 2 + 1)),
+    ),
+    "softmax": (
+        lambda x: nn.softmax(_pair(jnp)(x))[0],
+        lambda x: torch.softmax(_pair(torch)(x), -1)[:, 0],
+        lambda t: mpmath.exp(t) / (mpmath.exp(t) + mpmath.exp(t / 2 + 1)),
+    ),
+}
+POINTS = (-1e4, -500.0, -40.0, 40.0, 500.0, 1e4)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("name", LARGE)
+def test_large_arguments(name: str, backend: str) -> None:
+    """Orders 0 to 5 at once: u, u_x, …, u_xxxxx."""
+    function = LARGE[name][0 if backend == "jax" else 1]
+    x: Any = jnp.asarray(POINTS)[:, None] if backend == "jax" else torch.tensor(POINTS, dtype=torch.float64)[:, None]
+    op = opdsl.operator("; ".join(["0*u_x + u", *("u_" + "x" * k for k in range(1, 6))]), coords="x")
+    found = op((lambda p: function(p[0])) if backend == "jax" else (lambda p: function(p[:, 0])), x, strategy="n_tangentprop")
+    for i, at in enumerate(POINTS):
+        with mpmath.workdps(40 + int(abs(at))):
+            terms = mpmath.taylor(LARGE[name][2], mpmath.mpf(at), 5) if abs(at) < 100 else _tail(LARGE[name][2], at)
+            truth = [float(c * math.factorial(k)) for k, c in enumerate(terms)]
+        here = [float(np.asarray(values)[i]) for values in found]
+        # Coefficients are rounded at the size of 1, derivatives are up to 5! times as large.
+        np.testing.assert_allclose(here, truth, rtol=1e-12, atol=120 * 2.0**-53, err_msg=f"{name} at {at}")
+
+
+def _tail(function: Function, at: float) -> list[Any]:
+    """Far out everything is a straight line up to e^−100: value and slope tell all."""
+    value, step = function(mpmath.mpf(at)), function(mpmath.mpf(at) + 1)
+    return [value, step - value, 0, 0, 0, 0]
