@@ -82,7 +82,7 @@ class Builder(Runs):
         symbol = token.lexeme.text if isinstance(token.payload, ex.Node) else ""
         if isinstance(token.payload, ex.Nabla) and token.payload.name == "hess" and token.lexeme.text == "D" and not powers:
             raise OpNameError("'D' is not declared", code="E102", spans=(span,),
-                              suggestion="declare params=\"D\", or write D²u for the Hessian")
+                              suggestion="declare params=\"D\"; write D²u for the Hessian, u_t + u·∇u for a material derivative")
         power = powers[0].value if powers else None
         return Prefix(token.payload, span.join(powers[0].span) if powers else span, power, symbol)
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from opdsl import expr as ex
 from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span, did_you_mean
-from opdsl.grammar.names import INDEX_LETTERS, is_differential
+from opdsl.grammar.names import INDEX_LETTERS, WORDS, is_differential
 from opdsl.grammar.scanner import MAX_ORDER, Ident, Lexeme, coordinate_suffix
 
 FUNCTIONS: dict[str, tuple[str, int]] = {
@@ -288,6 +288,9 @@ class Classifier:
             listed = ", ".join([*self.coords, *self.vectors]) or "none declared"
             return OpNameError(f"{name} over something that is not a declared coordinate ({listed})", code="E103", spans=(span,),
                                suggestion=f"write d{name[1:]}/d{self.coords[0]}" if self.coords else None)
+        if name in WORDS:
+            return OpNameError(f"the word {name!r} is no declared name", code="E102", spans=(span,),
+                               suggestion="write conditions as u(x=0) = 1, cases as where(x > 0, a, b)")
         known = sorted(self.declared)
         hint = did_you_mean(name, known)
         if not hint and len(name) > 1:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from opdsl import expr as ex
 from opdsl.errors import OpNameError
 from opdsl.grammar.classify import BIHARMONIC, FUNCTIONS, NABLAS, RESERVED
-from opdsl.grammar.names import INDEX_LETTERS, is_differential
+from opdsl.grammar.names import INDEX_LETTERS, WORDS, is_differential
 from opdsl.grammar.scanner import Ident, Lexeme, coordinate_suffix
 
 _PREFIXES = ("PARTIAL", "QUOTIENT", "NABLA", "DELTA", "DIV", "CURL", "GRAD")
@@ -80,6 +80,7 @@ def infer(declarations: ex.Declarations, lexemes: Sequence[Lexeme], definitions:
     found = worker.collect(lexemes)
     fields, params, notes = list(declarations.fields), list(declarations.params), []
     ambiguous: set[str] = set()
+    refused = frozenset(("D",)) if _material(lexemes, worker.coords) else frozenset()
     for name, use in found.items():
         if use.differentiated:
             if "fields" in declarations.given:
@@ -89,7 +90,9 @@ def infer(declarations: ex.Declarations, lexemes: Sequence[Lexeme], definitions:
             notes.append(f"{decl} is a field: it is differentiated")
         elif use.called:
             ambiguous.add(name)
-        elif "params" not in declarations.given and not is_differential(name, worker.coords, {*worker.declared, *found}):
+        elif name in WORDS or name in refused or is_differential(name, worker.coords, {*worker.declared, *found}):
+            continue  # the classifier says why
+        elif "params" not in declarations.given:
             shape = ("d",) * use.rank if use.rank else None
             param = ex.ParamDecl(name, shape)
             params.append(param)
@@ -100,6 +103,16 @@ def infer(declarations: ex.Declarations, lexemes: Sequence[Lexeme], definitions:
         replace(p, shape=("d",) * worker.ranks[p.name]) if p.shape is None and worker.ranks.get(p.name) else p for p in params
     ]
     return Inference(replace(declarations, fields=tuple(fields), params=tuple(params)), notes, frozenset(ambiguous))
+
+
+def _material(lexemes: Sequence[Lexeme], coords: Sequence[str]) -> bool:
+    """``D u/D t``, ``(D u)/(D t)``: what looks like a material derivative is no quotient of parameters."""
+    for k, lexeme in enumerate(lexemes[:-1]):
+        if lexeme.kind == "NAME" and lexeme.text == "D" and lexemes[k + 1].text in coords:
+            before = lexemes[k - 2 : k] if k and lexemes[k - 1].kind == "LPAR" else lexemes[k - 1 : k]
+            if before and before[0].text == "/":
+                return True
+    return False
 
 
 def _opening(lexemes: Sequence[Lexeme], k: int) -> int:

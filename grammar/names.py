@@ -13,6 +13,8 @@ from opdsl.errors import OpLimitError, OpNameError, OpSyntaxError, Span
 from opdsl.expr import CoordinateDecl, Declarations, Dim, FieldDecl, ParamDecl
 
 MAX_DIMENSION = 10_000_000
+# Words of the sentence around an equation; never inferred as parameters.
+WORDS = frozenset("in on at for if then else and or with when from to".split())
 INDEX_LETTERS = frozenset("ijklmn")
 
 GREEK = dict(

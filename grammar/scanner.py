@@ -237,12 +237,21 @@ class Scanner:
         for sub in _SUB.finditer(match[2]):
             braces = "{" in sub[0]
             inner = sub[0].lstrip("_ ").strip("{}") if sub[0][0] == "_" else ascii_name(sub[0]).lstrip("_")
-            if inner.strip():
+            if self._is_subscript(inner, start, end, "a sum runs over all space coordinates: write sum_i(…)"
+                                  if base in ("sum", "Sigma") else None):
                 subs.append((ascii_name(inner).strip(), braces))
-            else:
-                self.fail("an empty subscript", start, end, "E017")
         self.emit("NAME", start, end, Ident(base, tuple(subs)))
         return end
+
+    def _is_subscript(self, inner: str, start: int, end: int, suggestion: str | None = None) -> bool:
+        if not inner.strip():
+            self.fail("an empty subscript", start, end, "E017")
+        elif not re.fullmatch(r"[\w\s,]+", inner):
+            self.fail("a subscript holds coordinates, indices or numbers", start, end, "E017",
+                      suggestion or "declare a plain name for anything else")
+        else:
+            return True
+        return False
 
     def _word(self, kind: str, start: int, stop: int, symbol: str) -> int:
         """An operator that is spelled out stands in the tokens as its symbol."""
@@ -280,8 +289,7 @@ class Scanner:
         if not self.text[at - 1 : at].strip():
             self.fail("a subscript or prime with nothing before it", at, match.end(), "E082", "write u_x, u' or (…)_x")
         inner = match[0].lstrip("_ ").strip("{}") if match[0][0] == "_" else ascii_name(match[0]).lstrip("_")
-        if not inner.strip():
-            self.fail("an empty subscript", at, match.end(), "E017")
+        if not self._is_subscript(inner, at, match.end()):
             return match.end()
         self.emit("SUB", at, match.end(), (ascii_name(inner).strip(), "{" in match[0]))
         return match.end()
@@ -296,8 +304,9 @@ class Scanner:
             self.emit("BAR_CLOSE", at, end, symbol)
         elif any(b == symbol for b, _ in self.brackets):
             self.fail("nested bars cannot be told apart", at, end, "E012", "write norm(...) or abs(...) for the inner one")
-        elif self.out and self.out[-1].tight and self.out[-1].kind in _VALUES and _PLACE.match(text, end):
+        elif self.out and self.out[-1].tight and self.out[-1].kind in _VALUES and (place := _PLACE.match(text, end)):
             self.fail("a bar stands before a place", at, end, "E014", "write u(x=0) for the value at x = 0")
+            return max(text.find("}", place.end()) + 1, place.end()) if "{" in place[0] else end
         else:
             self.brackets.append((symbol, at))
             self.emit("BAR_OPEN", at, end, symbol)

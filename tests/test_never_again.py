@@ -26,9 +26,18 @@ def test_01_implicit_multiplication_does_not_split_operators() -> None:
 
 @pytest.mark.parametrize("text", [
     "u_t = (d^2 u)/dx^2", "u_t = d2u/dx2", "u_t = 2 dx u", "u_t = du^2/dx", "Du/Dt = u_x", "u_t = D_x^2 u", "u_t = D_xx u",
-    "u_t = ud^2u/dx^2",
+    "u_t = ud^2u/dx^2", r"\frac{D u}{D t} = u_x", "D u/D t = u_x", "(D u)/(D t) = u_x",
 ])  # fmt: skip
 def test_01_what_is_left_of_a_derivative_is_never_inferred_as_a_parameter(text: str) -> None:
+    with pytest.raises(OpdslError):
+        parse_system(text, coords="t x")
+
+
+@pytest.mark.parametrize("text", [
+    "u_t = u_xx in Omega", "u_t = u_xx if x", r"u_t = u_{xx} \quad \text{in } \Omega", "u_t = sum_{i=1}^3 d_i^2 u",
+    r"u_t = \sum_{i=1}^{d} \partial_i^2 u", "u_t = u_{n+1}",
+])  # fmt: skip
+def test_01_words_and_limits_of_sums_are_never_inferred_as_parameters(text: str) -> None:
     with pytest.raises(OpdslError):
         parse_system(text, coords="t x")
 
