@@ -71,6 +71,10 @@ class ArrayOps(ABC):
     def gradient(self, function: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
         """Value and all first derivatives by reverse mode: (…, m) and (…, m, d)."""
 
+    def gram(self, rows: Array) -> Array:
+        """All products of rows: (h, d) → (h, h)."""
+        return rows @ self.xp.matrix_transpose(rows)
+
     @abstractmethod
     def pull_back(self, function: Callable[[Array], Array], x: Array, count: int, affine: bool) -> Array:
         """The gradients of all ``count`` entries that ``function`` has at one point, by reverse mode.

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from math import factorial, prod
 from typing import Any
 
+import numpy as np
+
 from opdsl.jets.directional import Directional
 from opdsl.jets.graph import Array, Bilinear, Constant, Elementwise, Graph, Linear, Node, Sum, evaluate
 from opdsl.jets.jet import Jet
@@ -24,6 +26,8 @@ _SELECTIONS = (
     "reshape", "view", "slice", "select", "squeeze", "unsqueeze", "expand", "broadcast", "transpose", "permute", "aten.t.",
     "concatenate", "cat", "copy", "convert", "alias", "split", "unbind", "rev", "flip",
 )  # fmt: skip
+_FEW = 8
+_SUMS = ("reduce_sum", "sum", "aten.sum.default", "aten.sum.dim_IntList")
 _PRODUCTS = ("dot", "aten.mm.", "aten.matmul.", "matmul")
 
 
@@ -31,12 +35,15 @@ _PRODUCTS = ("dot", "aten.mm.", "aten.matmul.", "matmul")
 class _Kind:
     """How a value depends on x.
 
+    ``square``: it is this multiple of the squares of the coordinates, or of their sum, plus constants.
+
     ``affine``: it is an affine function. ``aligned``: every entry depends on one coordinate at most; equal marks say that
     entries at equal places depend on the same one. None: every entry is a sum over coordinates.
     """
 
     affine: bool
     aligned: int | None
+    square: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,12 +55,14 @@ class Cut:
         head: x → the values at the cut.
         affine: which of them (value numbers) are affine in x.
         separable: which are sums of functions of single coordinates.
+        squares: c for every separable value that is c |x|² plus a constant; None for others.
     """
 
     graph: Graph
     head: Graph
     affine: tuple[int, ...]
     separable: tuple[int, ...]
+    squares: tuple[float | None, ...] = ()
 
     def width(self, value: int) -> int:
         """Entries of a value at one point."""
@@ -141,6 +150,66 @@ class Cut:
             direct = self._weights(ops, value, constants)
             blocks.append(self._transposed(ops, x, constants, value) if direct is None else direct)
         return blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=0)
+
+    def slopes(
+        self, ops: Any, x: Array, constants: Sequence[Array], values: Mapping[int, Array], space: Sequence[int]
+    ) -> tuple[Array, Array, Array]:
+        """What a Laplacian over the columns ``space`` needs of the separable entries s beside the affine ones z.
+
+        Returns:
+            ∇s·∇z (extra, …, rank), ∇s·∇s (extra, …, extra) and Δs (…, extra), over those columns; "…" is the batch, if any.
+        """
+        squares = [c for v, c in zip(self.separable, self.squares, strict=True) for _ in range(self.width(v))]
+        others = [c for c in range(x.shape[-1]) if c not in space] if x.shape[-1] - len(space) <= _FEW else []
+        if None not in squares and len(others) == x.shape[-1] - len(space):
+            return self._slopes_of_squares(ops, x, constants, values, space, others, [float(c) for c in squares if c is not None])
+        xp, lead = ops.xp, () if ops.per_point else (x.shape[0],)
+        picked = np.zeros(x.shape[-1])
+        picked[np.asarray(space)] = 1.0
+        mask, zero = ops.asarray(picked, x), ops.asarray(0.0, x)
+        along = dict(zip(self.values, self.along(ops, x, constants, self.gradients(ops, x, constants) * mask, False), strict=True))
+
+        def joined(chosen: Sequence[int]) -> Array:
+            found = []
+            for v in chosen:
+                shape = (self.extra, *lead, self.width(v))
+                found.append(xp.broadcast_to(zero, shape) if along[v] is None else xp.reshape(along[v], shape))
+            return found[0] if len(found) == 1 else xp.concat(found, axis=-1)
+
+        second = []
+        for v, derivatives in zip(self.values, self.coordinatewise(ops, x, constants, mask, 2), strict=True):
+            if v in self.separable:
+                value = self.graph.values[v]
+                shape = (*lead, *(s for k, s in enumerate(value.shape) if k != value.batch_axis))
+                second.append(xp.broadcast_to(zero if derivatives[1] is None else derivatives[1], shape))
+        return joined(self.affine), joined(self.separable), _flat(ops, self, second, self.separable)
+
+    def _slopes_of_squares(
+        self, ops: Any, x: Array, constants: Sequence[Array], values: Mapping[int, Array], space: Sequence[int],
+        others: Sequence[int], squares: Sequence[float],
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        """s_k = c_k |x|²: ∇s·∇z = 2 c_k W x, which is z without its part that x does not scale: no product with W is needed."""
+        xp = ops.xp
+        origin = xp.zeros_like(x if ops.per_point else x[:1, ...])
+        z = _flat(ops, self, [values[v] for v in self.affine], self.affine)
+        offset = _flat(ops, self, evaluate(_restricted(self.head, self.affine), origin, constants), self.affine)
+        z = z - (offset if ops.per_point else xp.broadcast_to(offset, z.shape))
+        inside = x[..., space[0] : space[-1] + 1]
+        if others:
+            basis = np.zeros((len(others), x.shape[-1]))
+            basis[np.arange(len(others)), others] = 1.0
+            parts = self.along(ops, x, constants, ops.asarray(basis, x), True)
+            for k, c in enumerate(others):
+                rows = [
+                    xp.reshape(xp.zeros_like(values[v]) if p is None else xp.broadcast_to(p[k, ...], values[v].shape), values[v].shape)
+                    for v, p in zip(self.values, parts, strict=True) if v in self.affine
+                ]  # fmt: skip
+                z = z - _flat(ops, self, rows, self.affine) * x[..., c : c + 1]
+        norm = xp.sum(inside * inside, axis=-1)
+        gamma = xp.stack([z * (2.0 * c) for c in squares])
+        own = xp.stack([xp.stack([norm * (4.0 * a * b) for b in squares], axis=-1) for a in squares])
+        drift = xp.stack([xp.zeros_like(norm) + 2.0 * c * len(space) for c in squares], axis=-1)
+        return gamma, own, drift
 
     def gradients(self, ops: Any, x: Array, constants: Sequence[Array]) -> Array:
         """The gradients of the separable values: (extra, d) per point, (extra, n, d) batched."""
@@ -239,7 +308,8 @@ def find_cut(graph: Graph, most_separable: int = 4) -> Cut | None:
         return None
     if batched is not None and not all(n.flexible for n in nodes if any(o in inside for o in n.outputs)):
         return None
-    cut = Cut(graph, Graph(graph.values, graph.x, graph.constants, nodes, affine + separable), affine, separable)
+    head = Graph(graph.values, graph.x, graph.constants, nodes, affine + separable)
+    cut = Cut(graph, head, affine, separable, tuple(kinds[v].square for v in separable))
     if not affine or cut.rank + cut.extra >= graph.values[graph.x].shape[-1] or cut.extra > most_separable:
         return None
     return cut
@@ -252,24 +322,47 @@ def _kind(node: Node, graph: Graph, kinds: Mapping[int, _Kind], dependent: froze
     have = [kinds[i] for i in inputs]
     affine = all(k.affine for k in have)
     shapes = {graph.values[v].shape for v in (*inputs, *node.outputs)}
+    square = _square(node, graph, inputs, have)
     same = have[0].aligned if len({k.aligned for k in have}) == 1 and len(shapes) == 1 else None
     match node.rule:
         case Sum():
-            return _Kind(affine, same)
+            return _Kind(affine, same, square)
         case Linear():
             selects = any(word in node.primitive for word in _SELECTIONS)
-            return _Kind(affine, node.outputs[0] if selects and all(k.aligned is not None for k in have) else None)
+            return _Kind(affine, node.outputs[0] if selects and all(k.aligned is not None for k in have) else None, square)
         case Bilinear() if len(inputs) == 1:
             return _Kind(affine, same if _multiplies(node) else None)
         case Bilinear() if _multiplies(node) and same is not None and _wide(graph, node, size):
-            return _Kind(False, same)
+            return _Kind(False, same, square)
         case Bilinear() if node.primitive == "dot_general" and len(have) == 2:
             vectors = all(len(graph.values[i].shape) == 1 for i in inputs)
             if vectors and have[0].aligned is not None and have[0].aligned == have[1].aligned:
-                return _Kind(False, None)
+                return _Kind(False, None, square)
         case Elementwise() if same is not None and _wide(graph, node, size):
-            return _Kind(False, same)
+            return _Kind(False, same, square)
     return None
+
+
+def _square(node: Node, graph: Graph, inputs: Sequence[int], have: Sequence[_Kind]) -> float | None:
+    """The factor c where the node gives c x_i² for every i, or c |x|², plus constants."""
+    rule, before = node.rule, have[0].square
+    if isinstance(rule, Bilinear):
+        return 1.0 if len(inputs) == 2 and set(inputs) == {graph.x} else None
+    if isinstance(rule, Elementwise):
+        return 1.0 if rule.function.name == "square" and list(inputs) == [graph.x] else None
+    if before is None or len(inputs) != 1:
+        return None
+    entries = [_entries(graph, v) for v in (*inputs, *node.outputs)]
+    if isinstance(rule, Sum):
+        return before * rule.signs[node.inputs.index(inputs[0])] if len(set(entries)) == 1 else None
+    moves = any(word in node.primitive for word in _SELECTIONS) and len(set(entries)) == 1
+    sums = node.primitive in _SUMS and entries[1] == 1 and entries[0] > 1
+    return before if moves or sums else None
+
+
+def _entries(graph: Graph, value: int) -> int:
+    v = graph.values[value]
+    return prod(s for k, s in enumerate(v.shape) if k != v.batch_axis)
 
 
 def _multiplies(node: Node) -> bool:

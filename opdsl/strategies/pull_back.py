@@ -5,7 +5,7 @@ For u = g(Wx + b), P(∂_x) u = [P(Wᵀ∂_z) g](z): a wide input is no wider th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -62,7 +62,9 @@ class PullBackMethod(RestrictedMethod):
         assert found is not None, "proposed for a network with a cut"
         return found
 
-    def blocks(self, env: Environment, cut: Cut, constants: Sequence[Array]) -> tuple[list[Block], dict[str, Array]]:
+    def blocks(
+        self, env: Environment, cut: Cut, constants: Sequence[Array], values: Mapping[int, Array]
+    ) -> tuple[list[Block], dict[str, Array]]:
         ops, xp = env.ops, env.ops.xp
         out: list[Block] = []
         bindings: dict[str, Array] = {}
@@ -73,14 +75,14 @@ class PullBackMethod(RestrictedMethod):
                     bindings[f"{_GRAM}{number}"] = _gram(env, rows, coefficient, labels)
                 factor = ops.asarray(np.eye(self.rank), env.x)
             else:
-                factor = _factor(ops, rows @ xp.matrix_transpose(rows))
+                factor = _factor(ops, ops.gram(rows))
             start = 0
             for v in cut.affine:
                 stop = start + cut.width(v)
                 out.append(Block(v, 0, xp.matrix_transpose(factor[start:stop, ...])))
                 start = stop
             if self.extra:
-                more, found = self._separable(env, cut, constants, factor)
+                more, found = self._separable(env, cut, constants, values, factor)
                 out += more
                 bindings.update(found)
         start = (self.rank + self.extra) if len(self.space) else 0
@@ -99,13 +101,8 @@ class PullBackMethod(RestrictedMethod):
         """The columns over which index sums run."""
         return a if len(self.among) == a.shape[-1] else a[..., self.among[0] : self.among[-1] + 1]
 
-    def _mask(self, env: Environment) -> Array:
-        mask = np.zeros(env.x.shape[-1])
-        mask[np.asarray(self.among)] = 1.0
-        return env.ops.asarray(mask, env.x)
-
     def _separable(
-        self, env: Environment, cut: Cut, constants: Sequence[Array], factor: Array
+        self, env: Environment, cut: Cut, constants: Sequence[Array], values: Mapping[int, Array], factor: Array
     ) -> tuple[list[Block], dict[str, Array]]:
         """A separable s has the direction of its gradient and its own second derivative.
 
@@ -113,41 +110,14 @@ class PullBackMethod(RestrictedMethod):
         C c = γ, where the last direction has the weight Γ − c·c (which needs no root, so nothing is singular where it vanishes).
         """
         ops, xp = env.ops, env.ops.xp
-        mask = self._mask(env)
-        gradients = cut.gradients(ops, env.x, constants) * mask
-        slopes = dict(zip(cut.values, cut.along(ops, env.x, constants, gradients, False), strict=True))
-        count, lead = self.extra, () if ops.per_point else (env.x.shape[0],)
-        zero = ops.asarray(0.0, env.x)
-
-        def joined(values: Sequence[int]) -> Array:
-            """(k, …, w): derivatives of all entries of some values along the k gradients."""
-            found = []
-            for v in values:
-                shape = (count, *lead, cut.width(v))
-                part = slopes[v]
-                found.append(xp.broadcast_to(zero, shape) if part is None else xp.reshape(part, shape))
-            return found[0] if len(found) == 1 else xp.concat(found, axis=-1)
-
-        gamma, own = joined(cut.affine), joined(cut.separable)
+        gamma, own, drift = cut.slopes(ops, env.x, constants, values, self.among)
         flat = xp.reshape(gamma, (-1, self.rank))
         c = xp.reshape(xp.matrix_transpose(xp.linalg.solve(factor, xp.matrix_transpose(flat))), gamma.shape)
-        if ops.per_point:
-            schur = own - c @ xp.matrix_transpose(c)
-        else:
+        if not ops.per_point:
             c, own = xp.permute_dims(c, (1, 0, 2)), xp.permute_dims(own, (1, 0, 2))
-            schur = own - c @ xp.matrix_transpose(c)
-        drift = []
-        for v, derivatives in zip(cut.values, cut.coordinatewise(ops, env.x, constants, mask, 2), strict=True):
-            if v in cut.separable:
-                shape = (*lead, cut.width(v))
-                second = derivatives[1]
-                drift.append(
-                    xp.broadcast_to(zero, shape) if second is None else xp.reshape(xp.broadcast_to(second, (
-                        *lead, *(s for k, s in enumerate(cut.graph.values[v].shape) if k != cut.graph.values[v].batch_axis)
-                    )), shape)
-                )  # fmt: skip
-        bindings = {_SCHUR: schur, _DRIFT: drift[0] if len(drift) == 1 else xp.concat(drift, axis=-1)}
-        unit = ops.asarray(np.eye(count), env.x)
+        schur = own - c @ xp.matrix_transpose(c)
+        bindings = {_SCHUR: schur, _DRIFT: drift}
+        unit = ops.asarray(np.eye(self.extra), env.x)
         out, start = [], 0
         for v in cut.separable:
             stop = start + cut.width(v)
@@ -172,7 +142,7 @@ def _gram(env: Environment, rows: Array, coefficient: Pointwise, labels: tuple[s
     xp = env.ops.xp
     across = xp.matrix_transpose(rows)
     if not labels:
-        return rows @ across
+        return env.ops.gram(rows)
     weights = env.array(coefficient, labels)
     if not hasattr(weights, "shape"):
         return (rows * weights) @ across

@@ -159,8 +159,13 @@ class RestrictedMethod(Method):
         return [*self.notes, *self.inner.details(), *(() if self.rest is None else self.rest.details())]
 
     @abstractmethod
-    def blocks(self, env: Environment, cut: Cut, constants: Sequence[Array]) -> tuple[list[Block], dict[str, Array]]:
-        """The restriction at ``env.x``, and arrays for the parameters that images have of their own."""
+    def blocks(
+        self, env: Environment, cut: Cut, constants: Sequence[Array], values: Mapping[int, Array]
+    ) -> tuple[list[Block], dict[str, Array]]:
+        """The restriction at ``env.x``, and arrays for the parameters that images have of their own.
+
+        ``values``: those at the cut, by number.
+        """
 
     @abstractmethod
     def cut(self, graph: Graph) -> Cut:
@@ -169,7 +174,7 @@ class RestrictedMethod(Method):
     def evaluate(self, env: Environment, graph: Graph, constants: Sequence[Array]) -> Delivered:
         ops, cut = env.ops, self.cut(graph)
         base = cut.at(env.inputs, constants)
-        blocks, bindings = self.blocks(env, cut, constants)
+        blocks, bindings = self.blocks(env, cut, constants, dict(zip(cut.values, base, strict=True)))
         points = 1 if ops.per_point else env.x.shape[0]
         narrow = restrict(cut, ops, points, self.columns, blocks)
         origin = ops.asarray(np.zeros(self.columns), env.x)

@@ -6,7 +6,7 @@ shared by all its points and collapsed: S samples of a second-order operator cos
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import factorial, prod
@@ -191,7 +191,9 @@ class StdeMethod(RestrictedMethod):
         shape = (self.sampler.replicas, self.samples) + (() if self.sampler.distribution == "coordinates" else (len(self.among),))
         return super().effort(replace(where, bindings={**where.bindings, self.sampler.binding: (shape, False)}))
 
-    def blocks(self, env: Environment, cut: Cut, constants: Sequence[Array]) -> tuple[list[Block], dict[str, Array]]:
+    def blocks(
+        self, env: Environment, cut: Cut, constants: Sequence[Array], values: Mapping[int, Array]
+    ) -> tuple[list[Block], dict[str, Array]]:
         ops = env.ops
         drawn = env.bindings[self.sampler.binding]
         out: list[Block] = []
