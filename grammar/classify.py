@@ -14,7 +14,8 @@ from fractions import Fraction
 
 from opdsl import expr as ex
 from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span, did_you_mean
-from opdsl.grammar.names import INDEX_LETTERS, WORDS, is_differential
+from opdsl.grammar.doubt import doubt
+from opdsl.grammar.names import INDEX_LETTERS
 from opdsl.grammar.scanner import MAX_ORDER, Ident, Lexeme, coordinate_suffix
 
 FUNCTIONS: dict[str, tuple[str, int]] = {
@@ -36,6 +37,9 @@ NABLAS = {
 }  # fmt: skip
 BIHARMONIC = ("bilap", "biharmonic", "bilaplacian", "bilaplace")
 RESERVED = ("diff",)
+# Without a complex field Re is the Reynolds number.
+REAL_PART = ("Re", "Im")
+OPERATORS = (*NABLAS, *BIHARMONIC, *FUNCTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +244,7 @@ class Classifier:
         return ex.Coord(name, span=span)
 
     def _plain(self, name: str, span: Span, before_paren: bool) -> tuple[str, object]:
-        if name in FUNCTIONS:
+        if name in FUNCTIONS and (self.has_complex or name not in REAL_PART):
             return ("FUNCTION" if before_paren else "PREFIX"), FUNCTIONS[name][0]
         if name in NABLAS and (name != "dn" or before_paren):
             operator = ex.Nabla(NABLAS[name], span=span)
@@ -275,22 +279,18 @@ class Classifier:
         if before_paren:
             return OpNameError(
                 f"{name!r} is not declared: a function call {name}(…) or a product {name}*(…)?", code="E104", spans=(span,),
-                suggestion=did_you_mean(name, [*NABLAS, *BIHARMONIC, *FUNCTIONS], cutoff=0.8)
+                suggestion=(did_you_mean(name, OPERATORS, cutoff=0.8) if name not in REAL_PART else "")
                 or f"declare functions=\"{name}\" or params=\"{name}\"",
             )
         if len(name) > 1 and name[0] == "d" and (name[1:] in self.coords or name[1:] in self.vectors):
             return OpSyntaxError(f"{name} is an operator only directly before a parenthesis", code="E028", spans=(span,),
                                  suggestion=f"write {name}(u) or d_{name[1:]} u")
-        if is_differential(name, self.coords, self.declared):
-            return OpNameError(f"{name!r} is not declared and looks like part of a derivative", code="E102", spans=(span,),
-                               suggestion=f"write d^2u/dx^2, d_xx u or u_xx; or declare params=\"{name}\"")
         if len(name) > 1 and name[0] == "d" and name[1:] in {*self.fields, *self.params}:
             listed = ", ".join([*self.coords, *self.vectors]) or "none declared"
             return OpNameError(f"{name} over something that is not a declared coordinate ({listed})", code="E103", spans=(span,),
                                suggestion=f"write d{name[1:]}/d{self.coords[0]}" if self.coords else None)
-        if name in WORDS:
-            return OpNameError(f"the word {name!r} is no declared name", code="E102", spans=(span,),
-                               suggestion="write conditions as u(x=0) = 1, cases as where(x > 0, a, b)")
+        if doubtful := self._doubtful(name, span):
+            return doubtful
         known = sorted(self.declared)
         hint = did_you_mean(name, known)
         if not hint and len(name) > 1:
@@ -303,6 +303,12 @@ class Classifier:
             hint = "i is the imaginary unit where a complex field is declared: fields=\"u:complex\""
         listed = f" (known: {', '.join(known[:12])})" if known else ""
         return OpNameError(f"{name!r} is not declared{listed}", code="E102", spans=(span,), suggestion=hint or None)
+
+    def _doubtful(self, name: str, span: Span) -> OpNameError | None:
+        found = doubt(name, self.coords, self.fields, self.declared, OPERATORS)
+        if found is None:
+            return None
+        return OpNameError(f"{name!r} is not declared and {found[0]}", code="E102", spans=(span,), suggestion=found[1])
 
     # ------------------------------------------------------------------------------ suffixes
     def _split(self, text: str, braces: bool) -> list[str] | None:
@@ -427,10 +433,8 @@ class Classifier:
 
     def _unknown_suffixed(self, ident: Ident, span: Span) -> OpNameError:
         known = sorted(self.declared)
-        if is_differential(ident.full, self.coords, self.declared):
-            sub = ident.full.partition("_")[2]
-            return OpNameError(f"{ident.full!r} is not declared: a derivative or a name?", code="E102", spans=(span,),
-                               suggestion=f"write d_{sub} for the derivative, or declare params=\"{ident.full}\"")
+        if doubtful := self._doubtful(ident.full, span):
+            return doubtful
         hint = did_you_mean(ident.full, known) or did_you_mean(ident.base, known)
         return OpNameError(f"neither {ident.full!r} nor {ident.base!r} is declared", code="E102", spans=(span,),
                            suggestion=hint or f"declare fields=\"{ident.base}\" or params=\"{ident.full}\"")

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 
 from opdsl import expr as ex
 from opdsl.errors import OpNameError
-from opdsl.grammar.classify import BIHARMONIC, FUNCTIONS, NABLAS, RESERVED
-from opdsl.grammar.names import INDEX_LETTERS, WORDS, is_differential
+from opdsl.grammar.classify import BIHARMONIC, FUNCTIONS, NABLAS, OPERATORS, REAL_PART, RESERVED
+from opdsl.grammar.doubt import doubt, run_together
+from opdsl.grammar.names import INDEX_LETTERS
 from opdsl.grammar.scanner import Ident, Lexeme, coordinate_suffix
 
 _PREFIXES = ("PARTIAL", "QUOTIENT", "NABLA", "DELTA", "DIV", "CURL", "GRAD")
@@ -81,16 +82,18 @@ def infer(declarations: ex.Declarations, lexemes: Sequence[Lexeme], definitions:
     fields, params, notes = list(declarations.fields), list(declarations.params), []
     ambiguous: set[str] = set()
     refused = frozenset(("D",)) if _material(lexemes, worker.coords) else frozenset()
+    known = {*worker.declared, *(n for n, use in found.items() if not use.called)}
+    unknowns = [f.name for f in declarations.fields] + [n for n, use in found.items() if use.differentiated]
     for name, use in found.items():
         if use.differentiated:
-            if "fields" in declarations.given:
+            if "fields" in declarations.given or run_together(name, unknowns, known):
                 continue
             decl = ex.FieldDecl(name, ("d",) * use.rank)
             fields.append(decl)
             notes.append(f"{decl} is a field: it is differentiated")
         elif use.called:
             ambiguous.add(name)
-        elif name in WORDS or name in refused or is_differential(name, worker.coords, {*worker.declared, *found}):
+        elif name in refused or run_together(name, unknowns, known) or doubt(name, worker.coords, unknowns, known, OPERATORS):
             continue  # the classifier says why
         elif "params" not in declarations.given:
             shape = ("d",) * use.rank if use.rank else None
@@ -182,6 +185,8 @@ class _Worker:
         if not ident.subs:
             if base in _CONSTANTS:
                 return not direct
+            if base in REAL_PART and not self.complex:
+                return False
             if base in FUNCTIONS or base in BIHARMONIC or base in RESERVED or base == "e":
                 return True
             if base in NABLAS:

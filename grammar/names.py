@@ -13,8 +13,6 @@ from opdsl.errors import OpLimitError, OpNameError, OpSyntaxError, Span
 from opdsl.expr import CoordinateDecl, Declarations, Dim, FieldDecl, ParamDecl
 
 MAX_DIMENSION = 10_000_000
-# Words of the sentence around an equation; never inferred as parameters.
-WORDS = frozenset("in on at for if then else and or with when from to".split())
 INDEX_LETTERS = frozenset("ijklmn")
 
 GREEK = dict(
@@ -222,22 +220,6 @@ def check_distinct(decls: Declarations) -> None:
 
 
 # --------------------------------------------------------------------------------------------- suffixes
-def is_differential(name: str, coords: Sequence[str], others: Iterable[str]) -> bool:
-    """Say whether an undeclared name is what is left of a derivative that was not understood; it is no parameter then.
-
-    Example:
-        >>> [is_differential(name, ["t", "x"], ["u"]) for name in ("dx", "Dt", "dx2", "d2u", "D_xx", "du", "D_u")]
-        [True, True, True, True, True, False, False]
-    """
-    match = re.fullmatch(r"[dD]_?(\d*)([A-Za-z]+)\d*", name)
-    if match is None:
-        return False
-    try:
-        return split_names(match[2], coords) is not None or bool(match[1] and match[2] in others)
-    except ValueError:
-        return True
-
-
 def split_names(suffix: str, names: Sequence[str]) -> list[str] | None:
     """Split a suffix into declared names, every way counted: None if impossible; ambiguity raises ValueError.
 

@@ -333,6 +333,23 @@ def test_a_complex_equation_has_real_and_imaginary_part() -> None:
     )
 
 
+@pytest.mark.parametrize(("text", "real", "imaginary"), [
+    ("conj(z)", "a", "-b"), ("conj(z) z", "a^2 + b^2", "0"), ("re(z^2)", "a^2 - b^2", None), ("im(conj(z) z_x)", "a b_x - b a_x", None),
+    ("|z|^2", "a^2 + b^2", None), ("z/conj(z)", "(a^2 - b^2)/(a^2 + b^2)", "2 a b/(a^2 + b^2)"), ("1/z", "a/(a^2 + b^2)", "-b/(a^2 + b^2)"),
+    ("exp(i x) z", "cos(x) a - sin(x) b", "sin(x) a + cos(x) b"), ("i z_x", "-b_x", "a_x"),
+])  # fmt: skip
+def test_complex_arithmetic(text: str, real: str, imaginary: str | None) -> None:
+    import sympy
+
+    from opdsl.sympy_bridge import to_sympy
+
+    a, b = (sympy.Function(n)(sympy.Symbol("x")) for n in "ab")
+    z = {sympy.Function("z_0")(sympy.Symbol("x")): a, sympy.Function("z_1")(sympy.Symbol("x")): b}
+    found = [e.subs(z).doit() for e in to_sympy(parsed(text, coords="x", fields="z:complex"))]
+    for part, expected in zip(found, [real] if imaginary is None else [real, imaginary], strict=True):
+        assert sympy.simplify(part - to_sympy(parsed(expected, coords="x", fields="a b"))[0]) == 0
+
+
 def test_user_functions_are_differentiated_by_order() -> None:
     equation = only("d_x(R(u))", coords="x", functions="R", fields="u")
     from opdsl.residual import Call
