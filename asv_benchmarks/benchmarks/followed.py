@@ -69,7 +69,8 @@ def measured(target: str, name: str, goal: str) -> dict[str, float]:
     found = work.count()
     for reference in ("floor", "folx"):
         try:
-            found[reference] = paired(work.run, there.reference(reference, case(name), goal).run, clock=clock_of(target))
+            against = there.reference(reference, case(name), goal)
+            found[reference] = paired(work.run, against.run, budget=1.5, clock=clock_of(target))
         except Absent:
             continue
     return found
