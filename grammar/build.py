@@ -95,13 +95,17 @@ class Builder(Runs):
                 self.grouped.add(id(node))
         else:
             node = atom
+        opened = {id(node)}
         while ops:
             op = ops.pop(0)
             if op.kind == "power":
                 chain = [op]
                 while ops and ops[0].kind == "power":
                     chain.append(ops.pop(0))
+                bare = isinstance(atom, Group) and atom.bracket == "(" and id(node) in opened
                 node = self._power(node, chain, isinstance(atom, Group))
+                if bare:
+                    self.raised.add(id(node))
             elif op.kind == "sub":
                 node = self.names.subscript(node, op.value[0], op.value[1], (node.span or op.span).join(op.span), "u")
             elif op.kind == "prime":

@@ -73,6 +73,7 @@ class Stage:
         # Keyed by identity: `kept` holds every node, so that no identity is used twice.
         self.depths: dict[int, int] = {}
         self.grouped: set[int] = set()
+        self.raised: set[int] = set()
         self.kept: list[ex.Node] = []
 
     def checked(self, node: ex.Node) -> ex.Node:

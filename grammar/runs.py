@@ -201,9 +201,11 @@ class Runs(Calls):
         return not isinstance(node, (ex.Num, ex.Coord))
 
     def _warn_product(self, pending: list[Prefix | ex.Node], operand: ex.Node, following: Item | None) -> None:
-        if not pending or following is None or isinstance(following, Prefix) or id(operand) in self.grouped:
+        last = pending[-1] if pending else None
+        if isinstance(last, Prefix) and isinstance(last.what, ex.Node) and last.symbol and id(operand) in self.raised:
+            self.warn(f"{last.symbol}(…)^n differentiates the power; write ({last.symbol} …)^n for a power of the derivative")
+        if last is None or following is None or isinstance(following, Prefix) or id(operand) in self.grouped:
             return
-        last = pending[-1]
         if isinstance(last, Prefix) and isinstance(last.what, ex.Node) and last.symbol and has_field(following):
             self.warn(f"{last.symbol} acts on the next factor only; write {last.symbol}(…) to differentiate a product")
 

@@ -105,7 +105,25 @@ def test_gallery_expands_and_prints_back(text: str, declarations: dict[str, Any]
     assert system.latex()
 
 
-@pytest.mark.parametrize("text", [t for _, texts in SAME for t in texts])
+@pytest.mark.parametrize(("text", "printed"), [
+    ("u - (v + k)", "u - (v + k)"), ("(u + v) + k", "(u + v) + k"), ("u - (v - k)", "u - (v - k)"), ("u - -v", "u + v"), ("(u v)/k", "u*v/k"),
+    ("u/(v k)", "u/(v*k)"), ("u/(v/k)", "u/(v/k)"), ("(u/v)/k", "u/v/k"), ("u (v/k)", "u*(v/k)"), ("(u^2)^k", "(u^2)^k"),
+    ("u^(v^k)", "u^(v^k)"), ("u^v^k", "u^(v^k)"), ("-(u + v)^2", "-(u + v)^2"), ("(-u)^2", "(-u)^2"), ("2^(-u)", "2^(-u)"), ("u^(-2)", "u^(-2)"),
+    ("u (v + k) u_x", "u*(v + k)*u_x"), ("d_x (u v) u", "d_x (u*v)*u"), ("d_x(u^2)", "d_x (u^2)"), ("(d_x u)^2", "u_x^2"), ("d_x (u^2)", "d_x (u^2)"),
+    ("(d_x - k) (u + v)", "(d_x - k) (u + v)"), ("((d_x + k)^2) u", "((d_x + k)^2) u"), ("(d_x (k d_x)) u", "(d_x*(k*d_x)) u"),
+    ("(Σ_i x_i d_i u) v", "(sum_i(x_i*d_i u))*v"), ("-u v", "-u*v"), ("-(u v)", "-u*v"), ("(-u) v", "(-u)*v"), ("u (-v)", "u*(-v)"),
+    ("|u - v| k", "abs(u - v)*k"), ("R(u)^2 v", "R(u)^2*v"), ("(u + v)_x", "d_x (u + v)"), ("0.5 u - 1/3 v", "0.5*u - 1/3*v"),
+    ("s (w + w)", "s*(w + w)"), ("(w·∇)(v + k)", "(w·∇) (v + k)"),
+])  # fmt: skip
+def test_parentheses_print_back(text: str, printed: str) -> None:
+    """Where they are needed, and only there."""
+    options = {"coords": "t x y", "fields": "u v w[2] s[2,2]", "params": "k", "functions": "R"}
+    system = parsed(text, **options)
+    assert str(system).rpartition("; ")[2] == printed
+    assert parsed(printed, **options) == system
+
+
+@pytest.mark.parametrize("text", [t for _, t in PAIRS])
 def test_every_notation_prints_back(text: str) -> None:
     system = parsed(text, **U)
     assert parsed(str(system)) == system
@@ -429,9 +447,16 @@ def test_latex_output() -> None:
 
 
 # --------------------------------------------------------------------------------------------- warnings
-@pytest.mark.parametrize("text", ["d_x u v", "∂_x u v", "a_ij d_i d_j u v", "nu/k u"])
+@pytest.mark.parametrize("text", ["d_x u v", "∂_x u v", "a_ij d_i d_j u v", "nu/k u", "d_x(u)^2", "Δ(u v)²", "∂/∂x (u)^2"])
 def test_surprising_readings_warn(text: str) -> None:
     with pytest.warns(OpdslWarning):
+        parse_system(text, coords="t x y", fields="u v")
+
+
+@pytest.mark.parametrize("text", ["d_x(u^2)", "(d_x u)^2", "laplace(u)^2", "u_x^2", "nu/(2 k) u", "d_x (u v) k", "dx(u)^2", "d_x u^2"])
+def test_plain_readings_do_not_warn(text: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         parse_system(text, coords="t x y", fields="u v")
 
 
