@@ -45,10 +45,11 @@ def _tangent_program(equation: Equation, primals: Sequence[Array], moving: Seque
         if not equation.primitive.startswith("custom_vjp"):
             slopes: list[Array] = jax.jvp(function, tuple(points), tuple(directions))[1]
             return slopes
-        # custom_vjp declares t ↦ Jᵀt only; it is linear, and the transpose of it is J.
+        # custom_vjp declares t ↦ Jᵀt only; it is linear, and its own derivative with respect to t, transposed, is J. That is
+        # taken at t = 0: a backward that clips its cotangent is meant for long ones.
         value, pull_back = jax.vjp(function, *points)
-        push = jax.linear_transpose(lambda *cotangents: pull_back(list(cotangents)), *value)
-        return list(push(tuple(directions)))
+        transposed = jax.vjp(lambda *cotangents: pull_back(list(cotangents)), *(jnp.zeros_like(v) for v in value))[1]
+        return list(transposed(tuple(directions)))
 
     facts = [jax.ShapeDtypeStruct(p.shape, p.dtype) for p in primals]
     try:

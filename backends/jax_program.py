@@ -43,6 +43,10 @@ CUSTOM_VJP = ("custom_vjp_call", "custom_vjp_call_jaxpr")
 UNROLL = 4
 """Scans up to this length are written out: the graph stays a straight line and nothing is stacked."""
 
+_PRODUCTS = frozenset({"mul", "dot_general"})
+_PASSING = frozenset({"neg", "div", "broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", "convert_element_type",
+                      "reduce_sum", "copy", "rev", "slice", "conj"})  # fmt: skip
+
 LIBRARY = "opdsl_library_"
 """Prefix of the names of calls that stand for functions of JAX's library whose source cannot be seen any more."""
 
@@ -125,6 +129,9 @@ class Program:
         return [read(a) for a in jaxpr.outvars]
 
     def _equation(self, eqn: Any, inputs: list[int]) -> list[int]:
+        folded = self._vanishing(eqn, inputs) if self.order is not None else None
+        if folded is not None:
+            return [folded]
         name, touched = eqn.primitive.name, any(i in self.dependent for i in inputs)
         described = self._describe(eqn, inputs)
         rule: Rule = Constant()
@@ -150,6 +157,28 @@ class Program:
         if name in ("broadcast_in_dim", "convert_element_type", "copy", "reshape") and inputs[0] in self.known:
             self.known[outputs[0]] = self.known[inputs[0]]
         return outputs
+
+    def _vanishing(self, eqn: Any, inputs: list[int]) -> int | None:
+        """The value of an equation that only passes on, or multiplies by, zero; None for all others.
+
+        Rules of custom functions get zeros as tangents of what does not move. With the products that these enter, the program
+        would seem to depend on operands on which it does not.
+        """
+        name, zero = eqn.primitive.name, [self.known.get(i) == 0.0 for i in inputs]
+        if not any(zero):
+            return None
+        aval = eqn.outvars[0].aval
+        if name in ("add", "add_any", "sub"):
+            other = inputs[0] if zero[1] else inputs[1]
+            same = self.values[other].shape == aval.shape and self.values[other].dtype == aval.dtype
+            return other if same and (zero[1] or name != "sub") else None
+        selected = name == "select_n" and all(zero[1:])
+        if not (selected or name in _PRODUCTS or (name in _PASSING and zero[0])):
+            return None
+        number, array = self.value(aval), np.zeros(aval.shape, aval.dtype)
+        self._emit("literal", Constant(), (), (number,), lambda: array, False, lambda: (array.shape, str(array.dtype)))
+        self.known[number] = 0.0
+        return number
 
     def _describe(self, eqn: Any, inputs: Sequence[int]) -> Equation:
         return Equation(

@@ -71,6 +71,17 @@ ACTIVATIONS: dict[str, Function] = {
         "squareplus mish sparse_plus sparse_sigmoid softmax log_softmax logsumexp standardize glu",
         h,
     ),
+    "siren": lambda p: jnp.sin(3.0 * jnp.sin(3.0 * h(p)) @ V) @ V,
+    "rms norm": lambda p: h(p) * lax.rsqrt(jnp.mean(h(p) ** 2) + 1e-6) * B,
+    "weight norm": lambda p: jnp.tanh(p @ (W / jnp.linalg.norm(W, axis=0)) * B),
+    "random Fourier features": lambda p: jnp.concatenate([jnp.sin(p @ W), jnp.cos(p @ W)]) @ jnp.ones((8, 2)),
+    "attention": lambda p: nn.dot_product_attention(
+        table(p)[None, :, None], jnp.cos(table(p))[None, :, None], jnp.sin(table(p))[None, :, None]
+    ).ravel(),
+    "causal attention": lambda p: nn.dot_product_attention(
+        table(p)[None, :, None], jnp.cos(table(p))[None, :, None], table(p)[None, :, None], is_causal=True
+    ).ravel(),
+    "attention in double precision": lambda p: (nn.softmax(table(p) @ jnp.cos(table(p)).T) @ jnp.sin(table(p))).ravel(),
     "gelu exact": lambda p: nn.gelu(h(p), approximate=False),
     "softplus at 0": lambda p: nn.softplus(0 * p[0] + p[1] - POINT[1]),
     "relu at 0": lambda p: nn.relu(p[1] - POINT[1]),
@@ -193,6 +204,10 @@ INDEXING: dict[str, Function] = {
     "stack": lambda p: jnp.stack([h(p), h(p) ** 2]).reshape(-1),
     "split": lambda p: lax.split(jnp.sin(h(p)), (1, 3))[1],
     "pad": lambda p: jnp.pad(jnp.sin(h(p)), (1, 2), mode="wrap"),
+    "flip": lambda p: jnp.flip(jnp.sin(h(p))),
+    "unstack": lambda p: jnp.unstack(jnp.sin(table(p)), axis=1)[1],
+    "scatter-min": lambda p: jnp.sin(h(p)).at[jnp.array([1])].min(0.2),
+    "embedding": lambda p: jnp.asarray(V)[(h(p) > 0).astype(int)].sum(1) * h(p),
     "roll": lambda p: jnp.roll(jnp.sin(h(p)), 1),
     "tile": lambda p: jnp.tile(jnp.sin(h(p)), 2),
     "repeat": lambda p: jnp.repeat(jnp.sin(h(p)), 2),
@@ -219,6 +234,17 @@ PRODUCTS: dict[str, Function] = {
     "transposed conv": lambda p: lax.conv_transpose(
         image(p), KERNEL, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     ).max((0, 1, 2)),
+    "conv in one dimension": lambda p: lax.conv_general_dilated(
+        jnp.sin(jnp.outer(h(p), p)).reshape(1, 4, 3), KERNEL.reshape(-1)[:16].reshape(2, 4, 2), (1,), "VALID"
+    ).ravel(),
+    "grouped conv": lambda p: lax.conv_general_dilated(
+        jnp.sin(jnp.outer(h(p), jnp.arange(1.0, 6.0))).reshape(1, 4, 5), KERNEL.reshape(-1)[:12].reshape(2, 2, 3), (1,), "SAME",
+        feature_group_count=2,
+    ).ravel(),
+    "conv in three dimensions": lambda p: lax.conv_general_dilated(
+        jnp.sin(jnp.outer(h(p), jnp.arange(1.0, 7.0))).reshape(1, 1, 4, 3, 2), KERNEL.reshape(-1)[:8].reshape(1, 1, 2, 2, 2),
+        (1, 1, 1), "VALID",
+    ).ravel(),
     "max pool": lambda p: lax.reduce_window(image(p), -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID").ravel(),
     "average pool": lambda p: lax.reduce_window(image(p), 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID").ravel(),
     "fft": lambda p: jnp.abs(jnp.fft.fft(h(p))),
@@ -227,6 +253,8 @@ PRODUCTS: dict[str, Function] = {
 
 MATRICES: dict[str, Function] = {
     "det": lambda p: jnp.linalg.det(spd(p) / 3),
+    "lu": lambda p: jax.scipy.linalg.lu(spd(p))[1][2],
+    "pinv": lambda p: jnp.linalg.pinv(V[:, :3] + 0.3 * table(p))[0],
     "slogdet": lambda p: jnp.linalg.slogdet(spd(p))[1],
     "inv": lambda p: jnp.linalg.inv(spd(p))[0],
     "solve": lambda p: jnp.linalg.solve(spd(p), jnp.sin(h(p))),
@@ -278,6 +306,72 @@ def own_vjp(x: Any) -> Any:
 own_vjp.defvjp(lambda x: (own_vjp(x), x), lambda x, g: (0.5 * g * jnp.cos(x),))
 
 
+@jax.custom_jvp
+def tangent_product(x: Any, t: Any) -> Any:
+    """t cos x, for use in the derivative of another function."""
+    return jnp.cos(x) * t
+
+
+tangent_product.defjvp(lambda p, t: (tangent_product(*p), jnp.cos(p[0]) * t[1] - jnp.sin(p[0]) * p[1] * t[0]))
+
+
+@jax.custom_jvp
+def through_another(x: Any) -> Any:
+    """sin, by the derivative of a function that has its own."""
+    return jnp.sin(x)
+
+
+through_another.defjvp(lambda p, t: (jnp.sin(p[0]), tangent_product(p[0], t[0])))
+
+
+@jax.custom_jvp
+def circle(x: Any) -> Any:
+    """(sin, cos), each the other's derivative."""
+    return jnp.sin(x), jnp.cos(x)
+
+
+circle.defjvp(lambda p, t: (circle(p[0]), (circle(p[0])[1] * t[0], -circle(p[0])[0] * t[0])))
+
+
+@jax.custom_vjp
+def vjp_product(x: Any, g: Any) -> Any:
+    """g cos x, its derivative declared backwards."""
+    return jnp.cos(x) * g
+
+
+vjp_product.defvjp(
+    lambda x, g: (vjp_product(x, g), (x, g)), lambda r, c: (-jnp.sin(r[0]) * r[1] * c, jnp.cos(r[0]) * c)
+)
+
+
+@jax.custom_vjp
+def vjp_through_another(x: Any) -> Any:
+    """sin, its backward a function with a backward of its own."""
+    return jnp.sin(x)
+
+
+vjp_through_another.defvjp(lambda x: (vjp_through_another(x), x), lambda x, g: (vjp_product(x, g),))
+
+
+@jax.custom_vjp
+def clipped(x: Any) -> Any:
+    """The identity, long cotangents cut."""
+    return x
+
+
+clipped.defvjp(lambda x: (x, None), lambda _, g: (jnp.clip(g, -1.0, 1.0),))
+
+REVERSE: dict[str, tuple[Function, Function]] = {
+    "of another": (vjp_through_another, jnp.sin),
+    "in a scan": (
+        lambda x: lax.scan(lambda c, _: (vjp_through_another(c), None), x, None, length=5)[0],
+        lambda x: lax.scan(lambda c, _: (jnp.sin(c), None), x, None, length=5)[0],
+    ),
+    "clipped": (lambda x: jnp.sin(clipped(x)), jnp.sin),
+}
+"""Functions whose derivative is declared backwards, and what they are: nested differentiation refuses forward mode."""
+
+
 def _loop(c: Any, w: Any) -> tuple[Any, Any]:
     return jnp.tanh(c @ w), c.sum()
 
@@ -307,6 +401,9 @@ CONTROL: dict[str, Function] = {
     "vjp inside": lambda p: jax.vjp(lambda q: jnp.tanh(h(q)), p)[1](h(p))[0],
     "custom_jvp": lambda p: own_jvp(h(p)),
     "custom_jvp of itself": lambda p: own_exp(h(p)),
+    "custom_jvp in a derivative": lambda p: through_another(h(p)),
+    "custom_jvp in a derivative, several results": lambda p: circle(h(p))[0] * circle(jnp.sin(h(p)))[1],
+    "custom_jvp in a derivative, in a branch": lambda p: lax.cond(p[0] > 0, through_another, jnp.cos, h(p)),
     "custom_jvp in a scan": lambda p: lax.fori_loop(0, 6, lambda i, c: own_jvp(c), h(p) / 3),
     "straight through": lambda p: jnp.sin(straight_through(h(p))),
     "optimization barrier": lambda p: lax.optimization_barrier((jnp.sin(h(p)), p))[0],
@@ -322,6 +419,9 @@ FACTS: dict[str, Function] = {
     "random numbers": lambda p: h(p) * jax.random.normal(jax.random.key(0), (4,)),
     "integer weights": lambda p: jnp.sin(h(p)) * jnp.arange(4),
 }
+
+SINGLE = {"attention", "causal attention"}
+"""Those that JAX itself carries out in float32: `jax.nn.dot_product_attention` casts its scores."""
 
 GROUPS: dict[str, dict[str, Function]] = {
     "activations": ACTIVATIONS,
