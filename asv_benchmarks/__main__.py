@@ -52,7 +52,9 @@ def asv(*arguments: str) -> int:
     """Run asv on the configuration beside this file, without the rows of its tables that have no number."""
     command = [sys.executable, "-m", "asv", "--config", str(HERE / "asv.conf.json"), *arguments]
     print(" ".join(command), flush=True)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+    # Set here too: asv may load NumPy before the benchmarks, which set them for themselves, are imported.
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**threads, **os.environ}) as running:
         for line in running.stdout or ():
             if not line.rstrip().endswith(" n/a"):
                 print(line, end="", flush=True)
