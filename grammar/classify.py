@@ -99,6 +99,9 @@ class Classifier:
                 if before is not None and before.kind == "LET":
                     out.append(Classified("VALUE", lexeme, lexeme.value.full))
                     return
+                if following is not None and following.kind == "PRIME" and lexeme.value.full in self.functions:
+                    raise OpNameError(f"the derivative of the function {lexeme.value.full!r} has no notation", code="E109",
+                                      suggestion=f"declare one more function for it: functions=\"{lexeme.value.full} …\"")
                 kind, payload = self.name(lexeme.value, lexeme.span, before_paren)
                 out.append(Classified(kind, lexeme, payload))
             case "PARTIAL":

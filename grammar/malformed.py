@@ -123,7 +123,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "E103": ("u_xz", "d_z u", "du/dq", "u_{xq}", "d_{xz} u", "u_foo", "d_0 u", "diff(u, x) + d_q u"),
     "E104": ("foo(u)", "S(1 - u)", "Laplacian(u)"),
     "E106": ("let a = b; let b = u; a", "let a = a; a"),
-    "E109": ("R_x u",),
+    "E109": ("R_x u", "R'(u)"),
     "E110": ("mom: u; mom: v", "let u = v; u", "let a = u; let a = v; a"),
     "E114": ("e u", "e + u"),
     "E201": ("s_ij d_j u + w_j", "w_i + w_j", "w_i + u", "w_i = nu"),

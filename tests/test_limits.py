@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import os
+import subprocess
+import sys
+import textwrap
 import warnings
+from pathlib import Path
 
 import pytest
 
+import opdsl
 from opdsl.calculus import differentiate, expand
 from opdsl.calculus.differentiate import Differentiator
 from opdsl.errors import LanguageError
@@ -71,3 +78,67 @@ def test_the_equations_of_the_gallery_stay_far_below(work: list[tuple[int, int]]
             expand(parse_system(text, **declarations))
     assert work
     assert max(charged for charged, _ in work) < differentiate.MAX_WORK / 20
+
+
+# ------------------------------------------------------------------------------------------------ no text becomes code
+PACKAGE = Path(opdsl.__file__).parent
+EVALUATORS = frozenset("eval exec compile sympify parse_expr literal_eval lambdify __import__ getoutput system popen".split())
+
+
+def _calls(tree: ast.AST) -> list[str]:
+    """Names of functions called by their own name, or as attributes of anything but ``re`` and a backend."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name):
+                found.append(node.func.id)
+            elif isinstance(node.func, ast.Attribute) and node.func.attr != "compile":
+                found.append(node.func.attr)
+    return found
+
+
+def test_no_source_of_the_language_evaluates_anything() -> None:
+    files = sorted({p.resolve() for folder in ("", "calculus", "grammar") for p in (PACKAGE / folder).glob("*.py")})
+    assert len(files) > 50
+    for file in files:
+        assert not EVALUATORS & set(_calls(ast.parse(file.read_text("utf-8")))), file
+    assert "eval" in _calls(ast.parse("eval(text)"))
+
+
+def test_no_text_is_compiled_executed_or_imported() -> None:
+    """Python's own audit events while texts, good, bad and nasty, are read, expanded and printed."""
+    code = """
+        import sys, warnings
+        from opdsl.calculus import conditions, expand
+        from opdsl.errors import LanguageError
+        from opdsl.grammar import parse_system
+        from opdsl.grammar.malformed import CONTEXT, OTHER, SYNTAX
+        from language_gallery import GALLERY
+
+        warnings.simplefilter("ignore")
+        nasty = ["__import__('os').system('true')", "exec('u')", "eval(u)", "u.__class__", "lambda: u", "f'{u}'", "import os"]
+        texts = GALLERY + [(t, CONTEXT) for e in SYNTAX for t in e.examples] + [(t, CONTEXT) for m in OTHER.values() for t in m]
+        texts += [(t, {"coords": "x", "fields": "u"}) for t in nasty]
+        seen = []
+
+        def read():
+            for text, declared in texts:
+                try:
+                    system = parse_system(text, **declared)
+                    expand(system, 3 if system.symbolic else None), conditions(system), str(system), system.latex()
+                except LanguageError as error:
+                    str(error)
+
+        read()  # what is imported lazily
+        sys.addaudithook(lambda event, args: seen.append(event))
+        compile("1", "here", "eval")
+        assert seen.pop() == "compile"
+        seen.clear()
+        read()
+        print(sorted(set(seen) & {"compile", "exec", "import", "os.system", "subprocess.Popen", "open"}))
+    """
+    paths = {"PYTHONPATH": f"{PACKAGE.parent}{os.pathsep}{Path(__file__).parent}"}
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=100, env=os.environ | paths, check=False
+    )
+    assert (result.stdout, result.stderr) == ("[]\n", "")
