@@ -93,6 +93,10 @@ def _program(tape: Tape, count: int, results: Sequence[Tensor]) -> torch.fx.Grap
             nodes[o] = out
     graph.output(tuple(nodes[i] for i in wanted))
     simplify(graph)
+    for node in graph.nodes:
+        # Simplified operators may lay out their results in another way than those recorded: a view must be able to copy.
+        if node.target in (aten.view.default, aten._unsafe_view.default):
+            node.target = aten.reshape.default
     graph.lint()
     return torch.fx.GraphModule(root, graph)
 
