@@ -160,6 +160,15 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def in_pieces(
+        self, run: Callable[[Array, Mapping[str, Array]], tuple[Array, ...]], x: Array, rows: Mapping[str, Array], size: int
+    ) -> tuple[Array, ...]:
+        """``run(x, rows)`` on ``size`` points at a time (the last ones repeated to fill up), joined again.
+
+        ``rows`` are the arrays that have one row per point. Reverse mode computes the pieces anew instead of keeping them.
+        """
+
+    @abstractmethod
     def normal(self, key: Any, shape: Sequence[int], x: Array) -> Array:
         """Independent standard normal numbers with the dtype and device of x; a function of ``key`` alone."""
 

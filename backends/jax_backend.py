@@ -144,6 +144,22 @@ class JaxBackend(Backend):
 
         return step_with_params
 
+    def in_pieces(
+        self, run: Callable[[Array, Mapping[str, Array]], tuple[Array, ...]], x: Array, rows: Mapping[str, Array], size: int
+    ) -> tuple[Array, ...]:
+        import jax
+        import jax.numpy as jnp
+
+        n = x.shape[0]
+        count = -(-n // size)
+
+        def cut(a: Array) -> Array:
+            filled = jnp.concatenate([a, jnp.broadcast_to(a[-1:], (count * size - n, *a.shape[1:]))])
+            return jnp.reshape(filled, (count, size, *a.shape[1:]))
+
+        mapped = jax.lax.map(jax.checkpoint(lambda piece: run(*piece)), jax.tree.map(cut, (x, dict(rows))))
+        return tuple(jnp.reshape(r, (count * size, *r.shape[2:]))[:n] for r in mapped)
+
     def normal(self, key: Any, shape: Sequence[int], x: Array) -> Array:
         """``key``: an integer or a key of ``jax.random``."""
         from opdsl.backends.jax_random import normal

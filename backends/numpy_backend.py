@@ -120,6 +120,20 @@ class NumpyBackend(Backend):
     ) -> Callable[..., tuple[Array, ...]]:
         return evaluator.call
 
+    def in_pieces(
+        self, run: Callable[[Array, Mapping[str, Array]], tuple[Array, ...]], x: Array, rows: Mapping[str, Array], size: int
+    ) -> tuple[Array, ...]:
+        xp = self.ops.xp
+
+        def cut(a: Array, start: int) -> Array:
+            piece = a[start : min(start + size, a.shape[0]), ...]
+            missing = size - piece.shape[0]
+            return xp.concat([piece, *[piece[-1:, ...]] * missing], axis=0) if missing else piece
+
+        starts = range(0, x.shape[0], size)
+        found = [run(cut(x, k), {name: cut(a, k) for name, a in rows.items()}) for k in starts]
+        return tuple(xp.concat(list(parts), axis=0)[: x.shape[0], ...] for parts in zip(*found, strict=True))
+
     def normal(self, key: Any, shape: Sequence[int], x: Array) -> Array:
         """``key``: whatever ``numpy.random.default_rng`` takes."""
         return self.ops.asarray(np.random.default_rng(key).standard_normal(tuple(shape)), x)

@@ -71,6 +71,22 @@ class TorchBackend(Backend):
 
         return compile_evaluator(evaluator, example)
 
+    def in_pieces(
+        self, run: Callable[[Array, Mapping[str, Array]], tuple[Array, ...]], x: Array, rows: Mapping[str, Array], size: int
+    ) -> tuple[Array, ...]:
+        import torch
+        from torch.utils.checkpoint import checkpoint
+
+        def cut(a: Array, start: int) -> Array:
+            piece = a[start : start + size]
+            return torch.cat([piece, piece[-1:].expand(size - len(piece), *piece.shape[1:])]) if len(piece) < size else piece
+
+        found = []
+        for start in range(0, len(x), size):
+            piece = cut(x, start), {name: cut(a, start) for name, a in rows.items()}
+            found.append(checkpoint(run, *piece, use_reentrant=False) if torch.is_grad_enabled() else run(*piece))
+        return tuple(torch.cat(parts)[: len(x)] for parts in zip(*found, strict=True))
+
     def normal(self, key: Any, shape: Sequence[int], x: Array) -> Array:
         """``key``: an integer or a ``torch.Generator``."""
         import torch

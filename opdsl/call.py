@@ -23,7 +23,7 @@ from opdsl.strategies.base import Strategy
 if TYPE_CHECKING:
     from opdsl.ladder import Operator
 
-OPTIONS = ("strategy", "backend", "params", "batched", "bindings", "training")
+OPTIONS = ("strategy", "backend", "params", "batched", "bindings", "training", "memory")
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Call:
     given: dict[str, Any]
     options: dict[str, Any]
     identity: Any
+    networks_given: Any = None
 
     @classmethod
     def make(cls, op: Operator, u: Any, x: Any, given: Mapping[str, Any], planning: bool = False) -> Call:
@@ -100,7 +101,7 @@ class Call:
         identity += [f.capture.key for f in functions.values()]
         return cls(
             backend, residual, x, single, empty, tuple(groups), tuple(functions_of), captures, bindings, functions, values,
-            options, tuple(identity),
+            options, tuple(identity), u,
         )  # fmt: skip
 
     def key(self) -> Any:
@@ -113,7 +114,7 @@ class Call:
         return (
             self.backend.name, self.identity, tuple(self.x.shape), str(self.x.dtype), str(getattr(self.x, "device", "")),
             self.bindings.signature(), strategy, self.groups,
-            type(self.x).__module__, self.training,
+            type(self.x).__module__, self.training, self.options.get("memory"),
         )  # fmt: skip
 
     @property

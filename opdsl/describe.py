@@ -152,7 +152,8 @@ def _setting(plan: Plan) -> str:
     where = "no backend in particular" if plan.backend is None else f"{plan.backend} on {plan.device}"
     goal = "a training step" if plan.training else "an evaluation"
     source = _SOURCES.get(plan.rates, "shipped rates")
-    return f"{plan.over}; {plan.points} points; {where}; chosen for {goal} by {source}"
+    points = f"{plan.points} points" + (f" in {plan.pieces} pieces" if plan.pieces > 1 else "")
+    return f"{plan.over}; {points}; {where}; chosen for {goal} by {source}"
 
 
 def _group_lines(plan: Plan, g: FieldPlan) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opdsl import backends
 from opdsl.backends.base import Capture, Evaluator
 from opdsl.bindings import required
+from opdsl.budget import pieces
 from opdsl.calibration import device_of
 from opdsl.call import OPTIONS, Call, check_columns, components, described, drawn, parameter_shape, shape_key
 from opdsl.counting import EXECUTION
@@ -202,8 +203,9 @@ class Operator:
             **given: parameters and coefficients by name, and the options ``strategy=`` (a literature name, default
                 ``"auto"``; by field name where there are several networks), ``backend=``, ``params=`` (then u is called as
                 ``u(params, point)``), ``batched=True`` (JAX functions of (n, d)), ``training=`` (choose the strategy for a
-                training step; by default on torch where parameters require gradients), ``bindings={…}`` for names that
-                clash with an option.
+                training step; by default on torch where parameters require gradients), ``memory=`` (bytes, or "6 GiB": the
+                points are evaluated in pieces of that predicted size, and computed anew in reverse mode), ``bindings={…}``
+                for names that clash with an option.
 
         Raises:
             BindingError, ShapeError, BackendError, StrategyError: each says what was found and what to write instead.
@@ -258,7 +260,9 @@ class Operator:
         """
         if u is None:
             return self._abstract_plan(network or (64, 64, 64), given)
-        return self._decide(Call.make(self, u, x, given, planning=True))[0]
+        call = Call.make(self, u, x, given, planning=True)
+        found = self._decide(call)[0]
+        return replace(found, pieces=pieces(found, call.options["memory"], call.x.shape[0])) if "memory" in call.options else found
 
     def explain(
         self, u: Any = None, x: Any = None, *, network: Sequence[int] | None = None, measure: bool = False, **given: Any
@@ -333,10 +337,7 @@ class Operator:
                     programs[key] = found
             prepared, sources = found
             if sources is not None:
-                constants = [
-                    tuple(own[s] if isinstance(s, int) else s for s in chosen)
-                    for own, chosen in zip(constants, sources, strict=True)
-                ]
+                constants = _chosen(constants, sources)
             values = prepared.run(constants, points, bound)
             values = tuple(v[0, ...] for v in values) if single else values
             return self._record(prepared, values)
@@ -395,12 +396,31 @@ class Operator:
     def _build(self, call: Call) -> Prepared:
         residual, backend = call.residual, call.backend
         plan, split = self._decide(call)
+        if "memory" in call.options and (count := pieces(plan, call.options["memory"], call.x.shape[0])) > 1:
+            return self._in_pieces(call, plan, -(-call.x.shape[0] // count))
         graphs = [c.graph for c in call.captures[: len(plan.groups)]]
         program = Program(residual, split, plan, graphs, call.functions, backend.ops)
         evaluator = Evaluator(program, call.bindings.per_point)
         constants = [c.constants for c in call.captures]
         run = backend.compile(evaluator, (constants, call.x, call.bindings.arrays))
         return Prepared(plan, residual, tuple(call.captures), run)
+
+    def _in_pieces(self, call: Call, plan: Plan, size: int) -> Prepared:
+        """A program for ``size`` points at a time."""
+        per_point, backend = call.bindings.per_point, call.backend
+        given = {k: v[:size, ...] if k in per_point and hasattr(v, "shape") else v for k, v in call.given.items()}
+        options = {k: v for k, v in call.options.items() if k != "memory"}
+        small = Call.make(self, call.networks_given, call.x[:size, ...], {**options, "bindings": given})
+        inner = self._prepare(small)
+        sources = _sources(call.captures, small.captures)
+
+        def run(constants: Sequence[Sequence[Any]], x: Any, bindings: Mapping[str, Any]) -> tuple[Any, ...]:
+            own = _chosen(constants, sources)
+            rest = {k: v for k, v in bindings.items() if k not in per_point}
+            rows = {k: v for k, v in bindings.items() if k in per_point}
+            return backend.in_pieces(lambda piece, some: inner.run(own, piece, {**rest, **some}), x, rows, size)
+
+        return Prepared(replace(plan, pieces=-(-call.x.shape[0] // size)), call.residual, tuple(call.captures), run)
 
     def _abstract_plan(self, widths: Sequence[int], given: Mapping[str, Any]) -> Plan:
         residual = self.residual(given.get("dimension"))
@@ -426,6 +446,11 @@ class Operator:
         if len(values) == 1:
             return values[0]
         return Residuals(tuple(e.name for e in prepared.residual.equations), tuple(values))
+
+
+def _chosen(constants: Sequence[Sequence[Any]], sources: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    """Constants in the order of another capture, see `_sources`."""
+    return [tuple(own[s] if isinstance(s, int) else s for s in chosen) for own, chosen in zip(constants, sources, strict=True)]
 
 
 def _drawn_again(call: Call, again: dict[str, Any], x: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class Candidate:
         cost: predicted; None where it does not apply.
         why: why it lost, or does not apply.
         measured: seconds, where it was measured.
+        opt_in: it is shown, and never chosen or measured by itself.
     """
 
     strategy: str
@@ -29,6 +30,7 @@ class Candidate:
     cost: Cost | None
     why: str
     measured: float | None = None
+    opt_in: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Plan:
         points: number of points planned for.
         device: ``"cpu"`` or ``"cuda"``.
         rates: where the prices come from: ``"shipped"``, ``"measured"`` (`opdsl tune`) or ``"guessed"``.
+        pieces: how many pieces the points are evaluated in, for ``memory=``.
     """
 
     text: str
@@ -95,6 +98,12 @@ class Plan:
     points: int = 256
     device: str = "cpu"
     rates: str = "shipped"
+    pieces: int = 1
+
+    @property
+    def memory(self) -> float:
+        """Predicted bytes: what an evaluation holds at once, or what a training step keeps."""
+        return sum(g.cost.training_memory if self.training else g.cost.memory for g in self.groups)
 
     def _only(self) -> FieldPlan:
         if len(self.groups) != 1:

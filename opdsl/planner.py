@@ -24,6 +24,7 @@ from opdsl.split import LinearOperator, OperatorValue, Split, split
 from opdsl.strategies import STRATEGIES, Method, Refusal, Request, Strategy
 from opdsl.strategies.base import Surroundings
 from opdsl.strategies.plain import Evaluation
+from opdsl.strategies.stde import STDE
 
 TIE = 1.05
 """Predictions closer than this are no reason to choose: among those the more special literature name wins."""
@@ -206,7 +207,7 @@ class _Choice:
             network.graph,
         )  # fmt: skip
         self.where = Surroundings(
-            network.graph, network.points, network.execution, tuple(residual.space), settings.bindings,
+            network.graph, network.points, network.execution, residual.space, settings.bindings,
             tuple(residual.functions),
         )  # fmt: skip
 
@@ -258,10 +259,25 @@ class _Choice:
             chosen = choose({name: self._time(c) for name, c in costs.items()})
             why = self._reason(chosen, costs)
         candidates = tuple(self._candidate(name, m, costs, chosen) for name, m in found.items())
+        candidates += self._sampling(found, self._time(costs[chosen]))
         method = methods[chosen]
         return FieldPlan(
             fields, texts, chosen, method.channels, costs[chosen], why, candidates, tuple(method.details()), method, wanted
         )
+
+    def _sampling(self, found: Mapping[str, Method | Refusal], own: float) -> tuple[Candidate, ...]:
+        """What an estimate would cost, where it would pay: shown, never chosen."""
+        if STDE.name in found:
+            return ()
+        method = STDE().propose(self.request)
+        if isinstance(method, Refusal):
+            return ()
+        cost = self.cost(method)
+        ratio = self._time(cost) / own
+        if ratio > 0.8:
+            return ()
+        why = f"{ratio:.3g} × the predicted cost for an unbiased estimate: strategy=opdsl.STDE(samples=16, key=…)"
+        return (Candidate(STDE.name, method.channels, cost, why, opt_in=True),)
 
     def _time(self, cost: Cost) -> float:
         return cost.share(self.settings.training)

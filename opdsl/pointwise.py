@@ -26,6 +26,7 @@ from opdsl.residual import (
     Pointwise,
     Power,
     Where,
+    contiguous,
 )
 from opdsl.split import OperatorValue
 
@@ -125,8 +126,8 @@ class Environment:
         raise TypeError(f"unexpected node {type(node).__name__} in a pointwise expression")
 
     def _space_of(self, x: Array) -> Array:
-        space = list(self.space)
-        if space == list(range(space[0], space[-1] + 1)):
+        space = self.space
+        if contiguous(space):
             return x[..., space[0] : space[-1] + 1]
         return self.ops.xp.stack([x[..., c] for c in space], axis=-1)
 

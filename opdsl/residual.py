@@ -263,3 +263,8 @@ class Residual:
     equations: tuple[Equation, ...]
     functions: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+
+
+def contiguous(space: Sequence[int]) -> bool:
+    """Whether columns, which are in ascending order, are neighbours; a long range is not walked through."""
+    return len(space) == 0 or space[-1] - space[0] + 1 == len(space)

@@ -97,7 +97,7 @@ def measure(
     costs: dict[tuple[int, str], Cost] = {}
     same: dict[tuple[int, str], tuple[int, str]] = {}
     for k, group in enumerate(plan.groups):
-        applicable = {c.strategy: c.cost for c in group.candidates if c.cost is not None}
+        applicable = {c.strategy: c.cost for c in group.candidates if c.cost is not None and not c.opt_in}
         least = min((c.time(call.training) for c in applicable.values()), default=0.0)
         for name, cost in applicable.items():
             if cost.time(call.training) > hopeless * least or cost.compiling(call.training) > _MOST_COMPILING:

@@ -56,7 +56,7 @@ class Surroundings:
     graph: Graph
     points: int
     execution: Execution
-    space: tuple[int, ...] = ()
+    space: Sequence[int] = ()
     bindings: Mapping[str, tuple[Shape, bool]] = field(default_factory=dict)
     functions: tuple[str, ...] = ()
 

@@ -27,7 +27,7 @@ from opdsl.split import LinearOperator
 from opdsl.strategies.base import Delivered, Method, columns
 
 Floats = npt.NDArray[np.float64]
-_MOST_ENTRIES = 2**28
+MOST_ENTRIES = 2**28
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Group:
         Raises:
             StrategyError: the matrix would not fit into memory.
         """
-        if self.size * dimension > _MOST_ENTRIES:
+        if self.size * dimension > MOST_ENTRIES:
             raise StrategyError(
                 f"{self.size} directions in {dimension} dimensions are {self.size * dimension:.3g} numbers before the first layer; "
                 "an exact push-forward along all coordinates does not reach so far."

@@ -14,7 +14,8 @@ from math import factorial
 
 from opdsl.residual import Number, Pointwise
 from opdsl.split import LinearOperator, labels_in, split_number
-from opdsl.strategies.directional import DirectionalMethod, Form, Group, Quadratic, Weight
+from opdsl.strategies.base import Refusal
+from opdsl.strategies.directional import MOST_ENTRIES, DirectionalMethod, Form, Group, Quadratic, Weight
 
 Direction = int | tuple[float, ...]
 """A coordinate column, or a vector."""
@@ -91,8 +92,8 @@ def build(
     *,
     collapse: bool = True,
     notes: Sequence[str] = (),
-) -> DirectionalMethod:
-    """Lay out the groups and read-outs.
+) -> DirectionalMethod | Refusal:
+    """Lay out the groups and read-outs; refused where the directions would not fit into memory.
 
     Args:
         strategy: its name, for the plan.
@@ -102,7 +103,6 @@ def build(
         collapse: collapse the top order; False keeps every order (n-TangentProp).
         notes: lines for `explain`.
     """
-    space = tuple(space)
     kept: dict[Direction, int] = {}
     whole = 0  # order to be kept along all space coordinates together
 
@@ -134,6 +134,12 @@ def build(
     if whole or (matrices and whole):
         whole = max([whole] + [kept[c] for c in axes if c in space])
         axes = [c for c in axes if c not in space]
+    if whole and len(space) * dimension > MOST_ENTRIES:
+        return Refusal(
+            strategy,
+            f"{len(space)} directions in {dimension} dimensions are {len(space) * dimension:.3g} numbers before the first layer",
+        )
+    space = tuple(space)
     groups: list[Group] = []
     place: dict[Direction, tuple[int, int]] = {}
     if whole:

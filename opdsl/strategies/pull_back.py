@@ -15,7 +15,7 @@ import numpy as np
 from opdsl.jets.cut import Cut, find_cut
 from opdsl.jets.graph import Array, Graph
 from opdsl.pointwise import Environment
-from opdsl.residual import Number, Parameter, Pointwise
+from opdsl.residual import Number, Parameter, Pointwise, contiguous
 from opdsl.simplify import mul
 from opdsl.split import ONE, LinearOperator, Term, labels_in
 from opdsl.strategies.base import Method, Refusal, Request, Strategy
@@ -26,7 +26,6 @@ from opdsl.strategies.restriction import (
     fewest_channels,
     flat_parts,
     reverse_of,
-    side_by_side,
     written_out,
 )
 
@@ -209,7 +208,7 @@ class _Pulled:
     def __init__(self, request: Request, cut: Cut) -> None:
         self.request, self.cut = request, cut
         terms = [t for op in request.operators for t in op.terms]
-        if not side_by_side(request.space):
+        if not contiguous(request.space):
             raise _NotSuitable("space coordinates that do not stand side by side")
         if any(op.spread is not None and op.order > 1 for op in request.operators):
             raise _NotSuitable("all second derivatives are wanted one by one")

@@ -202,8 +202,14 @@ def flat_parts(ops: Any, cut: Cut, value: int, part: Array, fixed: bool) -> Arra
 
 def fewest_channels(request: Request) -> Method | Refusal:
     """The push-forward with the fewest channels; the more special name among equals."""
-    found = [s.propose(request) for s in _INNER]
-    methods = [m for m in found if isinstance(m, Method)]
+    found, methods = [], []
+    for s in _INNER:
+        answer = s.propose(request)
+        found.append(answer)
+        if isinstance(answer, Method):
+            methods.append(answer)
+            if all(op.order <= 2 for op in request.operators):
+                break  # a direction for each rank and one top: nothing has fewer
     if methods:
         return min(methods, key=lambda m: m.channels)
     return next(r for r in reversed(found) if isinstance(r, Refusal))
@@ -249,11 +255,6 @@ def padded(env: Environment, among: Sequence[int], v: Array) -> Array:
     xp, zero = env.ops.xp, env.ops.asarray(0.0, env.x)
     ends = [xp.broadcast_to(zero, (*v.shape[:-1], n)) for n in (before, after)]
     return xp.concat([ends[0], v, ends[1]], axis=-1)
-
-
-def side_by_side(space: Sequence[int]) -> bool:
-    """Whether the space coordinates are neighbouring columns."""
-    return list(space) == list(range(space[0], space[0] + len(space)))
 
 
 def reverse_of(request: Request) -> Method | None:

@@ -19,7 +19,7 @@ from opdsl.errors import StrategyError
 from opdsl.jets.cut import Cut, find_cut, whole_cut
 from opdsl.jets.graph import Array, Graph
 from opdsl.pointwise import Environment
-from opdsl.residual import Number, Parameter, Pointwise
+from opdsl.residual import Number, Parameter, Pointwise, contiguous
 from opdsl.simplify import mul
 from opdsl.split import ONE, LinearOperator, Term, labels_in
 from opdsl.strategies.base import Method, Refusal, Request, Strategy, Surroundings
@@ -31,7 +31,6 @@ from opdsl.strategies.restriction import (
     flat_parts,
     padded,
     reverse_of,
-    side_by_side,
     written_out,
 )
 
@@ -333,7 +332,7 @@ class _Sampled:
     def __init__(self, request: Request, sampler: STDE) -> None:
         self.request, self.sampler = request, sampler
         self.size = len(request.space)
-        if not side_by_side(request.space):
+        if not contiguous(request.space):
             raise _NotSuitable("space coordinates that do not stand side by side")
         self.samples = min(sampler.samples, self.size) if sampler.distribution == "coordinates" else sampler.samples
         self.families: dict[tuple[Any, ...], Family] = {}
