@@ -96,8 +96,10 @@ class Builder(Runs):
         else:
             node = atom
         opened = {id(node)}
+        before = ""
         while ops:
             op = ops.pop(0)
+            after_power, before = before == "power", op.kind
             if op.kind == "power":
                 chain = [op]
                 while ops and ops[0].kind == "power":
@@ -107,9 +109,12 @@ class Builder(Runs):
                 if bare:
                     self.raised.add(id(node))
             elif op.kind == "sub":
+                if after_power:
+                    raise OpSyntaxError("a subscript after a power has two readings", code="E047", spans=(op.span,),
+                                        suggestion="write u_x^2 for the square of the derivative, (u^2)_x for the derivative of the square")
                 node = self.names.subscript(node, op.value[0], op.value[1], (node.span or op.span).join(op.span), "u")
             elif op.kind == "prime":
-                if isinstance(node, ex.Pow) and isinstance(node.exponent, (ex.Field, ex.Param, ex.Ref, ex.Coord)):
+                if after_power and isinstance(node, ex.Pow) and isinstance(node.exponent, (ex.Field, ex.Param, ex.Ref, ex.Coord)):
                     raise OpSyntaxError("a prime after an exponent has two readings", code="E047", spans=(op.span,),
                                         suggestion="write (u^v)' or u^(v')")
                 node = self._prime(node, op)

@@ -32,8 +32,8 @@ def doubt(
         [None, None, None, None, None]
         >>> [said(name) for name in ("dx", "d2u", "dudx", "D_xx")]
         ['looks like part of a derivative', 'looks like part of a derivative', 'looks like part of a derivative', 'may be a derivative']
-        >>> [said(name) for name in ("uxx", "Laplace", "laplce", "in")]
-        ['may be a derivative', 'looks like an operator', 'looks like an operator', 'is a word']
+        >>> [said(name) for name in ("uxx", "Laplace", "laplce", "sinx", "in")]
+        ['may be a derivative', 'looks like an operator', 'looks like an operator', 'looks like a function', 'is a word']
     """
     plain = name.replace("_", "")
     if name in _WORDS:
@@ -46,6 +46,9 @@ def doubt(
         if plain == name != field and name.startswith(field) and _splits(name[len(field) :], coords):
             suffix = name[len(field) :]
             return "may be a derivative", f'write {field}_{suffix} or d_{suffix} {field}; or declare params="{name}"'
+    for operator in operators:
+        if name.startswith(operator) and name[len(operator) :] in {*coords, *names}:
+            return "looks like a function", f'write {operator}({name[len(operator) :]}), or declare params="{name}"'
     near = [o for o in operators if len(o) > 2 and o.lower() == name.lower()]
     near = near or difflib.get_close_matches(name, [o for o in operators if len(o) > 3], n=1, cutoff=0.85)
     if near:

@@ -42,7 +42,7 @@ _SYMBOLS = {
 }  # fmt: skip
 # Operators spelled out, unless such a name is declared; Greek letters and their names are one.
 _WORDS = {"nabla": "∇", "del": "∇", "Delta": "Δ"}
-_VALUES = ("NAME", "RPAR", "PRIME", "SUB")
+_VALUES = ("NAME", "RPAR", "PRIME", "SUB", "CLOSE")
 _RELATIONS = {"≤": "<=", "≥": ">=", "≠": "!="}
 
 

@@ -254,6 +254,7 @@ def test_what_is_differentiated_is_a_field(text: str, fields: list[str]) -> None
     system = parsed(text, coords="t")
     assert [f.name for f in system.declarations.fields] == fields
     assert parsed(str(system)) == system
+    assert str(parsed("(u^k)' + (u²)_x", coords="x", fields="u", params="k")).endswith("d_x (u^k) + d_x (u^2)")
     for text in ("laplace(u(x, y)) = 0", "det(D²u(x=0)) = 0"):
         assert [f.name for f in parsed(text, coords="x y").declarations.fields] == ["u"]
 
