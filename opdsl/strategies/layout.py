@@ -156,6 +156,8 @@ def build(
         some = tuple(v for v in vectors if kept[v] == order)
         place.update({v: (len(groups), r) for r, v in enumerate(some)})
         groups.append(Group(order, vectors=some))  # type: ignore[arg-type]
+    if any(place[r][0] != place[s][0] for n in needs.values() for r, s, _ in n.entries):
+        return Refusal(strategy, "a mixed derivative couples a coordinate of an index sum with one outside of it")
     forms = {op: _form(n, groups, place, whole) for op, n in needs.items()}
     return DirectionalMethod(strategy, tuple(groups), forms, dimension, space, tuple(notes))
 
@@ -174,11 +176,11 @@ def _form(n: Needs, groups: Sequence[Group], place: Mapping[Direction, tuple[int
             g, r = place[direction]
             by_group.setdefault(g, [0.0] * groups[g].size)[r] += w * scale
         weights += [Weight(g, need.order, need.coefficient, tuple(v)) for g, v in by_group.items()]
-    quadratic: tuple[Quadratic, ...] = ()
-    if n.entries or n.arrays:
-        group = place[n.entries[0][0]][0] if n.entries else 0
-        entries = tuple((place[r][1], place[s][1], c) for r, s, c in n.entries)
-        quadratic = (Quadratic(group, entries, tuple(n.arrays)),)
+    # Arrays run over the coordinates of index sums, which are the first group; entries may also couple others among themselves.
+    coupled: dict[int, list[tuple[int, int, Pointwise]]] = {0: []} if n.arrays else {}
+    for r, s, c in n.entries:
+        coupled.setdefault(place[r][0], []).append((place[r][1], place[s][1], c))
+    quadratic = tuple(Quadratic(g, tuple(entries), tuple(n.arrays) if g == 0 else ()) for g, entries in coupled.items())
     readable = (
         not quadratic
         and not n.vectors
