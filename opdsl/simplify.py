@@ -14,6 +14,7 @@ from fractions import Fraction
 from itertools import count, islice
 from typing import Any
 
+from opdsl.errors import OpLimitError
 from opdsl.residual import (
     Add,
     Axis,
@@ -162,6 +163,17 @@ def is_field_free(node: Pointwise) -> bool:
         return known
 
 
+def _representable(value: Scalar) -> Scalar:
+    """Refuse what no floating-point number holds, before anything tries to evaluate it."""
+    if isinstance(value, Fraction):
+        fits = value.numerator.bit_length() - value.denominator.bit_length() < 1020
+    else:
+        fits = math.isfinite(value)
+    if not fits:
+        raise OpLimitError("a number of the expansion is larger than 1e300", code="E306")
+    return value
+
+
 # --------------------------------------------------------------------------------------------- sums
 def _coefficient(term: Pointwise) -> tuple[Scalar, Pointwise]:
     if isinstance(term, Number):
@@ -173,6 +185,7 @@ def _coefficient(term: Pointwise) -> tuple[Scalar, Pointwise]:
 
 
 def _scaled(value: Scalar, rest: Pointwise) -> Pointwise:
+    _representable(value)
     if rest == ONE:
         return Number(value)
     if value == 1:
@@ -241,6 +254,7 @@ def mul(*factors: Pointwise) -> Pointwise:
         again = again or isinstance(made, (Mul, Number))
         again = again or (isinstance(base, Call) and made != Power(base, add(*exponents)))
         kept.append(made)
+    _representable(value)
     if again:
         return mul(Number(value), *kept)
     if value == 0:
@@ -285,7 +299,7 @@ def power(base: Pointwise, exponent: Pointwise) -> Pointwise:
         if isinstance(base, Number):
             folded = _number_power(base.value, e)
             if folded is not None:
-                return Number(folded)
+                return Number(_representable(folded))
         whole = isinstance(e, Fraction) and e.denominator == 1
         if whole:
             n = int(e)
