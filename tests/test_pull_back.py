@@ -39,6 +39,7 @@ def network(engine: Engine, kind: str) -> Any:
         "ball": lambda x: (1.0 - square(x)) * v(x),
         "shell": lambda x: (1.0 - square(x)) * (4.0 - square(x)) * v(x) + square(x),
         "quartic": lambda x: xp.sum(xp.tanh(x) ** 3, axis=-1) * v(x) + xp.sqrt(1.0 + square(x)),
+        "part": lambda x: (1.0 - square(x[..., :20])) * v(x) + square(x[..., 2:]),
         "scaled": lambda x: v(2.0 * x),
         "split": lambda x: v(xp.concat([2.0 * x[..., :3], x[..., 3:]], axis=-1)) if engine.name != "torch" else v(
             torch.cat([2.0 * x[..., :3], x[..., 3:]], -1)
@@ -64,7 +65,7 @@ def declared(text: str, coords: str, bound: dict[str, Any]) -> opdsl.Operator:
     return opdsl.operator(text, coords=coords, fields="u", **({"params": names} if names else {}))
 
 
-@pytest.mark.parametrize("kind", ["plain", "ball", "shell", "quartic", "split"])
+@pytest.mark.parametrize("kind", ["plain", "ball", "shell", "part", "quartic", "split"])
 @pytest.mark.parametrize(("text", "coords", "bound", "reference"), OPERATORS, ids=[o[0] for o in OPERATORS])
 def test_equal_to_carrying_every_coordinate(
     differentiable: Engine, kind: str, text: str, coords: str, bound: dict[str, Any], reference: str
