@@ -144,7 +144,7 @@ def _measured(target: str, framework: str, name: str, goal: str) -> Subject:
 
     def ratio() -> float:
         floor = driver(target).reference("floor", case(name), goal)
-        return paired(operator().run, floor.run, budget=3.0, clock=clock_of(target))
+        return paired(operator().run, floor.run, budget=1.5, clock=clock_of(target))
 
     return Subject(f"{target}, {name}, {goal}", framework, lambda: operator().count(), ratio)
 
