@@ -295,7 +295,9 @@ class _Worker:
                 return False
             if self._is_prefix(lexemes, at):
                 after = at + 1
-                while lexemes[after].kind in ("POWER", "SUPER", "SUB", "NUMBER", "LBRACE", "RBRACE"):
+                while lexemes[after].kind in ("POWER", "SUPER", "SUB", "LBRACE", "RBRACE") or (
+                    lexemes[after].kind == "NUMBER" and lexemes[after - 1].kind in ("POWER", "LBRACE")
+                ):
                     after += 1
                 if lexemes[after].kind in ("RPAR", "SIGN", "PRODUCT"):
                     return True
