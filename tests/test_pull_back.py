@@ -39,7 +39,7 @@ def network(engine: Engine, kind: str) -> Any:
         "ball": lambda x: (1.0 - square(x)) * v(x),
         "shell": lambda x: (1.0 - square(x)) * (4.0 - square(x)) * v(x) + square(x),
         "quartic": lambda x: xp.sum(xp.tanh(x) ** 3, axis=-1) * v(x) + xp.sqrt(1.0 + square(x)),
-        "part": lambda x: (1.0 - square(x[..., :20])) * v(x) + square(x[..., 2:]),
+        "part": lambda x: (1.0 - xp.sum((x * x)[..., :20], axis=-1)) * v(x),
         "scaled": lambda x: v(2.0 * x),
         "split": lambda x: v(xp.concat([2.0 * x[..., :3], x[..., 3:]], axis=-1)) if engine.name != "torch" else v(
             torch.cat([2.0 * x[..., :3], x[..., 3:]], -1)

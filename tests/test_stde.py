@@ -124,6 +124,22 @@ def test_all_coordinates_and_all_backends(engine: Engine, kind: str, distributio
         np.testing.assert_allclose(engine.read(exact), np.asarray(want), rtol=1e-11)
 
 
+@pytest.mark.parametrize("text", ["Σ_i d_i^4 u", "Δ²u"])
+@pytest.mark.parametrize("distribution", ["rademacher", "gaussian"])
+def test_fourth_order_weights_are_sharp(distribution: Any, text: str) -> None:
+    """u = Σ (x_i⁴ + 3 x_i² x_{i+1}²): constant fourth derivatives, so that many directions leave little noise."""
+
+    def u(x: Any) -> Any:
+        return jnp.sum(x**4) + 3 * jnp.sum(x[1:] ** 2 * x[:-1] ** 2)
+
+    truth = 24.0 * D if text == "Σ_i d_i^4 u" else 24.0 * D + 24.0 * (D - 1)
+    op = opdsl.operator(text, coords=SPACE, fields="u")
+    samples = 16 if (text, distribution) == ("Δ²u", "rademacher") else 400
+    found = op.estimate(u, jnp.asarray(POINTS), strategy=STDE(samples, distribution, 5), repeats=12)
+    assert (found.standard_error < (0.08 if samples == 16 else 0.03) * truth).all()
+    assert (abs(found.value - truth) < 4 * found.standard_error + 1e-9).all()
+
+
 def test_torch_is_unbiased_too() -> None:
     u, x = network(torch, torch.as_tensor, "ball"), torch.as_tensor(POINTS)
     op = opdsl.operator("laplace(u)", coords=SPACE, fields="u")
