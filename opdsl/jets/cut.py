@@ -121,9 +121,13 @@ class Cut:
     def coordinate_derivatives(self, ops: Any, x: Array, constants: Sequence[Array], order: int) -> list[Array]:
         """∂_i^k of the separable entries for every i, k = 1 … order: (extra, d) per point, (extra, n, d) batched.
 
-        Σ_i m_i^k ∂_i^k s is known for every m (`coordinatewise`); its derivative in m_i at m = 1 is k ∂_i^k s.
+        Σ_i m_i^k ∂_i^k s is known for every m (`coordinatewise`); its derivative in m_i at m = 1 is k ∂_i^k s. Those of c |x|² are
+        written down: 2 c x_i, 2 c, 0.
         """
-        ones = ops.xp.ones_like(x)
+        ones, factors = ops.xp.ones_like(x), self._factors()
+        if None not in factors:
+            by_order = [2.0 * x, 2.0 * ones, *[0.0 * ones] * (order - 2)][:order]
+            return [ops.xp.stack([c * found for c in factors]) for found in by_order]
 
         def along(mask: Array, k: int) -> Array:
             rows = []
@@ -159,7 +163,7 @@ class Cut:
         Returns:
             ∇s·∇z (extra, …, rank), ∇s·∇s (extra, …, extra) and Δs (…, extra), over those columns; "…" is the batch, if any.
         """
-        squares = [c for v, c in zip(self.separable, self.squares, strict=True) for _ in range(self.width(v))]
+        squares = self._factors()
         others = [c for c in range(x.shape[-1]) if c not in space] if x.shape[-1] - len(space) <= _FEW else []
         if None not in squares and len(others) == x.shape[-1] - len(space):
             return self._slopes_of_squares(ops, x, constants, values, space, others, [float(c) for c in squares if c is not None])
@@ -210,6 +214,10 @@ class Cut:
         own = xp.stack([xp.stack([norm * (4.0 * a * b) for b in squares], axis=-1) for a in squares])
         drift = xp.stack([xp.zeros_like(norm) + 2.0 * c * len(space) for c in squares], axis=-1)
         return gamma, own, drift
+
+    def _factors(self) -> list[float | None]:
+        """c for every separable entry that is c |x|² plus a constant; None for others."""
+        return [c for v, c in zip(self.separable, self.squares, strict=True) for _ in range(self.width(v))]
 
     def gradients(self, ops: Any, x: Array, constants: Sequence[Array]) -> Array:
         """The gradients of the separable values: (extra, d) per point, (extra, n, d) batched."""
