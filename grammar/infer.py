@@ -82,7 +82,7 @@ def infer(declarations: ex.Declarations, lexemes: Sequence[Lexeme], definitions:
     fields, params, notes = list(declarations.fields), list(declarations.params), []
     ambiguous: set[str] = set()
     refused = frozenset(("D",)) if _material(lexemes, worker.coords) else frozenset()
-    known = {*worker.declared, *(n for n, use in found.items() if not use.called)}
+    known = {*worker.declared, *(n for n, use in found.items() if use.differentiated or not use.called)}
     unknowns = [f.name for f in declarations.fields] + [n for n, use in found.items() if use.differentiated]
     for name, use in found.items():
         if use.differentiated:

@@ -37,7 +37,7 @@ def test_01_what_is_left_of_a_derivative_is_never_inferred_as_a_parameter(text: 
     "u_t = u_xx in Omega", "u_t = u_xx if x", r"u_t = u_{xx} \quad \text{in } \Omega", "u_t = sum_{i=1}^3 d_i^2 u",
     r"u_t = \sum_{i=1}^{d} \partial_i^2 u", "u_t = u_{n+1}", "u_t = nu uxx", "u_t = Laplace u", "u_t = laplce u", "u_t = dudx",
     "u_t = sinx u_x", "u_t = xu_x", "u_t = u^3_x",
-    "u_t + uu_x = 0", "u_t + nuu = nu u_xx", "Re (u_t + u u_x) = u_xx",
+    "u_t + uu_x = 0", "uu_t = Δu(u^m)", "u_t + nuu = nu u_xx", "Re (u_t + u u_x) = u_xx",
 ])  # fmt: skip
 def test_01_what_looks_like_something_else_is_never_inferred(text: str) -> None:
     with pytest.raises(OpdslError):
