@@ -70,7 +70,9 @@ def _recorded(
     try:
         with record_under(tape, decompose, ambient=ambient), torch.enable_grad():
             slopes = _along(facts, points, directions, moving, smooth)
-    except (RuntimeError, NotImplementedError, Mutation, CaptureError) as error:
+    except Mutation as error:
+        raise _refused(facts, f"its backward writes into a view of a tensor, {error}") from error
+    except (RuntimeError, NotImplementedError, CaptureError) as error:
         raise _refused(facts, str(error).strip().split("\n", 1)[0]) from error
     return tape, tuple(tape.number[id(s)] for s in slopes)
 

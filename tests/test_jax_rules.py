@@ -82,6 +82,23 @@ def test_jets_agree_with_nested_jvp(group: str, name: str) -> None:
     compare(GROUPS[group][name], 3, 1e-6 if name in SINGLE else 1e-10)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("group", "name"), CASES)
+def test_sixth_order(group: str, name: str) -> None:
+    """c_6 is the third derivative of c_3 along the direction, over 3! binom(6, 3); c_3 is compared with nested jvp above."""
+    function = GROUPS[group][name]
+
+    def both(x: Any, v: Any) -> Any:
+        slope: Any = lambda t: series(function, 3)(x + t * v, v)[3]  # noqa: E731
+        for _ in range(3):
+            slope = _derivative(slope)
+        return series(function, 6)(x, v)[6], slope(0.0) / 120
+
+    found, truth = (np.asarray(a, np.float64) for a in jax.jit(both)(jnp.asarray(POINT), jnp.asarray(DIRECTION)))
+    tolerance = 1e-3 if name in SINGLE else 1e-8
+    np.testing.assert_allclose(found, truth, rtol=0, atol=tolerance * max(1.0, np.abs(truth).max(initial=0.0)))
+
+
 @pytest.mark.parametrize("name", ["det", "solve", "solve with a constant matrix", "triangular solve"])
 def test_matrix_functions_to_second_order(name: str) -> None:
     compare(MATRICES[name], 2)

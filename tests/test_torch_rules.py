@@ -19,6 +19,8 @@ from opdsl.errors import MissingRuleError
 from opdsl.jets.graph import Bilinear, Linear, evaluate
 
 SECOND = opdsl.operator("laplace(u)", coords="x y z")
+BIHARMONIC = opdsl.operator("u_xxxx + 2 u_xxyy + u_yyyy", coords="x y z")
+SIXTH = opdsl.operator("u_xxxxxx", coords="x y z")
 THIRD = opdsl.operator("d_x d_x d_y u + d_z d_z d_z u", coords="x y z")
 
 
@@ -62,6 +64,19 @@ def test_second_and_third_derivatives(name):
     assert_close(SECOND(function, POINTS), laplacian)
     third = partial(reference, POINTS, (0, 0, 1)) + partial(reference, POINTS, (2, 2, 2))
     assert_close(THIRD(function, POINTS, strategy="collapsed_taylor"), third)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_fourth_and_sixth_derivatives(name):
+    """The biharmonic operator in the plane, and one derivative of order 6; rounding grows with the derivatives themselves."""
+    function = to_scalar(FUNCTIONS[name])
+    reference = to_scalar(EXPLICIT[name]) if name in EXPLICIT else function
+    x = POINTS[:2] if name != "one constant per point" else POINTS
+    biharmonic = partial(reference, x, (0, 0, 0, 0)) + 2 * partial(reference, x, (0, 0, 1, 1)) + partial(reference, x, (1, 1, 1, 1))
+    assert_close(BIHARMONIC(function, x, strategy="collapsed_taylor"), biharmonic, 1e-8)
+    assert_close(SIXTH(function, x, strategy="n_tangentprop"), partial(reference, x, (0,) * 6), 1e-7)
 
 
 def corpus_nodes():

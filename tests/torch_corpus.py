@@ -32,6 +32,7 @@ POINTS = torch.tensor(
 )
 W, B, V = _random(3, 6), _random(6), _random(6, 6)
 INDEX = torch.tensor([[0, 2, 1, 1, 1, 5]])
+PERMUTED = torch.tensor([[0, 2, 1, 3, 5, 4]])
 ARANGE = torch.arange(6.0, dtype=torch.float64)
 
 
@@ -127,7 +128,7 @@ add("maximum fmin", lambda h: torch.maximum(h * h, h.sin()) * h + torch.fmin(h *
 add("atan2 hypot", lambda h: torch.atan2(h, h.flip(1) + 0.3) + torch.hypot(h, h.flip(1) + 0.3))
 add("logaddexp", lambda h: torch.logaddexp(h, h.flip(1)) + torch.logaddexp2(h, h.flip(1)))
 add("xlogy", lambda h: torch.xlogy(h, h * h + 1))
-add("copysign", lambda h: torch.copysign(h**2, h.flip(1)))
+add("copysign", lambda h: torch.copysign(h**2, h.flip(1)), explicit=lambda h: h**2 * torch.where(h.flip(1) < 0, -1.0, 1.0))
 add("addcmul addcdiv", lambda h: torch.addcmul(h, h, h.sin(), value=0.3) + torch.addcdiv(h, h, h * h + 1, value=0.3))
 add("lerp", lambda h: torch.lerp(h, h.sin(), 0.3) + torch.lerp(h, h.sin(), h.cos()))
 add("nan_to_num", lambda h: torch.nan_to_num(h) ** 2)
@@ -162,6 +163,19 @@ add("gather", lambda h: h.gather(1, INDEX.expand(h.shape[0], 6)) ** 2 + torch.ta
 add("index_select", lambda h: h.index_select(1, torch.tensor([5, 4, 3, 2, 1, 0])) ** 2)
 add("scatter_add", lambda h: torch.zeros_like(h).scatter_add(1, INDEX.expand(h.shape[0], 6), h) ** 2)
 add("index_add", lambda h: h.index_add(1, torch.tensor([0, 1]), h[:, :2]) ** 2)
+add("scatter", lambda h: torch.zeros_like(h).scatter(1, PERMUTED.expand(h.shape[0], 6), h**2)
+    + h.scatter(1, PERMUTED[:, :2].expand(h.shape[0], 2), 0.5) ** 2)
+add("diff", lambda h: torch.diff(h**2, dim=1, prepend=h[:, :1]))
+add("index_copy index_fill",
+    lambda h: h.index_copy(1, torch.tensor([0, 1]), h[:, 2:4] ** 2).index_fill(1, torch.tensor([5]), 2.0) ** 2)
+add("cummin", lambda h: h.cummin(1)[0] ** 2)
+add("rounding", lambda h: h.ceil() * h * h + h.round() * h * h + h.trunc() * h)
+add("quantile", lambda h: h * h.quantile(0.3, 1, keepdim=True) ** 2 + h * h.nansum(1, keepdim=True))
+add("fold", lambda h: F.fold(F.unfold(h, 2), (3, 3), 2) ** 2, (1, 3, 3))
+add("grid sample", lambda h: F.grid_sample(
+    ARANGE[:4].reshape(1, 1, 2, 2).expand(h.shape[0], 1, 2, 2) ** 2, 0.3 * torch.tanh(h) + 0.05, align_corners=True), (2, 2, 2))
+add("masked attention", lambda h: F.scaled_dot_product_attention(
+    h, h, h, attn_mask=torch.tensor([[True, False, True]] * 3)), (2, 3, 4))
 add("pad", lambda h: F.pad(h, (1, 0))[:, :6] ** 2 + F.pad(h, (1, 0), value=2.0)[:, :6] ** 2)
 add("pad reflect", lambda h: F.pad(h[:, None], (1, 1), mode="reflect")[:, 0, :6] ** 2)
 add("roll flip", lambda h: h.roll(1, 1) * h + h.flip(-1) * h)
@@ -292,6 +306,10 @@ add("qr", lambda h: L.qr(matrix(h))[0], (2, 3))
 add("eigh", lambda h: L.eigh(symmetric(h))[0], (2, 3))
 add("eigenvectors", lambda h: L.eigh(symmetric(h))[1] ** 2, (2, 3))
 add("singular values", lambda h: L.svdvals(matrix(h)), (2, 3))
+add("svd", lambda h: L.svd(h + torch.eye(2, 3, dtype=h.dtype), full_matrices=False)[0] ** 2, (2, 3))
+add("pinv", lambda h: L.pinv(h + torch.eye(2, 3, dtype=h.dtype)), (2, 3))
+add("logdet", lambda h: h[:, 0] * torch.logdet(matrix(h))[:, None], (2, 3),
+    explicit=lambda h: h[:, 0] * torch.log(_det(matrix(h)))[:, None])  # fmt: skip
 add("lu", lambda h: L.lu(matrix(h))[1] + torch.linalg.lu_factor(matrix(h))[0], (2, 3))
 add("lu solve", lambda h: L.lu_solve(*L.lu_factor(matrix(h)), h), (2, 3))
 add("matrix_exp", lambda h: torch.matrix_exp(0.2 * matrix(h)), (2, 3))
@@ -329,6 +347,7 @@ FUNCTIONS["autograd inside"] = _autograd_inside
 
 FUNCTIONS["identity"] = lambda x: x
 FUNCTIONS["constant"] = lambda x: torch.ones(x.shape[0], 2, dtype=x.dtype) + B[:2]
+FUNCTIONS["detached factor"] = lambda x: (x * x.detach() + x) ** 3
 FUNCTIONS["linear"] = filled(nn.Linear(3, 2))
 FUNCTIONS["some inputs"] = lambda x: x[:, :1] ** 2
 FUNCTIONS["scalar per point"] = lambda x: (x**2).sum(-1) * x[:, 0]

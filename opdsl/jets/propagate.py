@@ -172,7 +172,17 @@ class JetOps:
         function = ELEMENTARY[function] if isinstance(function, str) else function
         if not isinstance(a, Jet):
             return function.expand(self.ops, a, 0)[0]
-        return self.algebra.compose(self.ops, function, a, self.needed)
+        return self._marked(self.algebra.compose(self.ops, function, a, self.needed))
+
+    def _marked(self, jet: Jet) -> Jet:
+        """Where a coefficient is one number (x², polynomials), channels made of fixed ones alone are still the same at every
+        point: say so, for others must not mistake them for full ones."""
+        axis = jet.batch_axis
+        if self.ops.per_point or axis is None or jet.primal.shape[axis] == 1:
+            return jet
+        target = _target(jet.primal.shape, axis, True)
+        fixed = tuple(f or (p is not None and tuple(p.shape[1:]) == target) for p, f in zip(jet.parts, jet.fixed, strict=True))
+        return Jet(jet.primal, jet.parts, fixed, axis)
 
     # -------------------------------------------------------------------------------------------------------- linear
 
@@ -260,11 +270,19 @@ class JetOps:
                 channels[k] = self._channel(apply, operands, jets, k, homogeneous, positions)
         fixed = tuple(all(operands[i].parts[k] is None or operands[i].fixed[k] for i in jets) for k in range(count))
         if not several:
-            return Jet(value, tuple(channels.get(k) for k in range(count)), fixed, axis)
+            return self._checked(Jet(value, tuple(channels.get(k) for k in range(count)), fixed, axis))
         return tuple(
-            Jet(v, tuple(channels[k][j] if k in channels else None for k in range(count)), fixed, axis)
+            self._checked(Jet(v, tuple(channels[k][j] if k in channels else None for k in range(count)), fixed, axis))
             for j, v in enumerate(value)
         )
+
+    def _checked(self, jet: Jet) -> Jet:
+        """A factor with one row per point makes fixed channels vary."""
+        axis = jet.batch_axis
+        if self.ops.per_point or axis is None or not any(jet.fixed):
+            return jet
+        fixed = tuple(f and (p is None or p.shape[1 + axis] == 1) for p, f in zip(jet.parts, jet.fixed, strict=True))
+        return Jet(jet.primal, jet.parts, fixed, axis)
 
     def _channel(
         self,
