@@ -54,7 +54,7 @@ def residuals(d: int) -> dict[str, Residual]:
         return op(u, x, params=params, strategy=opdsl.STDE(problem.SAMPLES, key=key), training=True)
 
     return {
-        "exact": lambda params, x, key: op(u, x, params=params, strategy="pull_back", training=True),
+        "exact": lambda params, x, key: op(u, x, params=params, strategy=problem.exact(d), training=True),
         "stde": stde,
         "published": partial(published, d),
         "plain": lambda params, x, key: jax.vmap(partial(u, params))(x),

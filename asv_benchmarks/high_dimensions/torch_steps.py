@@ -57,7 +57,7 @@ class Training:
         op = opdsl.operator(problem.EQUATION, coords=f"x[{self.d}]", fields="u")
         like = torch.zeros(problem.POINTS, self.d)
         if variant == "exact":
-            exact = op.bind(self.net, like, strategy="pull_back", training=True)
+            exact = op.bind(self.net, like, strategy=problem.exact(self.d), training=True)
             residual: Callable[[Any, int], Any] = lambda x, number: exact(x)  # noqa: E731
         elif variant == "stde":
             sampled = op.bind(self.net, like, strategy=opdsl.STDE(problem.SAMPLES, key=0), training=True)
