@@ -255,7 +255,10 @@ class _Choice:
         else:
             if not methods:
                 reasons = "; ".join(f"{n}: {r.reason}" for n, r in found.items() if isinstance(r, Refusal))
-                raise StrategyError(f"no strategy applies to {'; '.join(texts)}. {reasons}.")
+                hint = "" if isinstance(STDE().propose(self.request), Refusal) else (
+                    " An unbiased estimate is possible: strategy=opdsl.STDE(samples=16, key=…)."
+                )
+                raise StrategyError(f"no strategy applies to {'; '.join(texts)}. {reasons}.{hint}")
             chosen = choose({name: self._time(c) for name, c in costs.items()})
             why = self._reason(chosen, costs)
         candidates = tuple(self._candidate(name, m, costs, chosen) for name, m in found.items())

@@ -282,6 +282,22 @@ def test_mistakes_are_explained(differentiable: Engine, make: Any, message: str)
         opdsl.operator("laplace(u)", coords=SPACE, fields="u")(u, differentiable.array(POINTS), strategy=make())
 
 
+def test_where_nothing_exact_fits_the_estimate_is_named() -> None:
+    d = 20_000
+    op = opdsl.operator("laplace(u)", coords=f"x[{d}]", fields="u")
+    x = jnp.asarray(np.random.default_rng(5).normal(size=(2, d)))
+
+    def stays_wide(p: Any) -> Any:
+        return jnp.sum(jnp.sin(p[1:] * p[:-1]))
+
+    with pytest.raises(StrategyError, match=r"no strategy applies.*numbers before the first layer.*opdsl\.STDE\(samples=16, key="):
+        op(stays_wide, x)
+    found = op.estimate(stays_wide, x, strategy=SDGD(50, 0))
+    a, b = np.asarray(x)[:, 1:], np.asarray(x)[:, :-1]
+    truth = -np.sum(np.sin(a * b) * (a**2 + b**2), axis=1)
+    assert (abs(found.value - truth) < 4 * found.standard_error).all()
+
+
 def test_an_operator_without_sums_is_not_sampled() -> None:
     with pytest.raises(StrategyError, match="no sum over coordinates"):
         opdsl.operator("u_xx", coords="x y", fields="u")(lambda p: p[0] ** 2, jnp.ones((1, 2)), strategy=SDGD(1, 0))

@@ -14,7 +14,7 @@ from opdsl.split import LinearOperator
 from opdsl.strategies.base import Delivered, Method, Refusal, Request, Strategy, columns
 
 Axes = tuple[int, ...]
-_MOST = 20_000
+_MOST = 5_000
 
 
 def written_out(axes: Sequence[Axis], labels: Sequence[str], space: Sequence[int]) -> list[tuple[dict[str, int], Axes]]:
