@@ -8,8 +8,8 @@ Two things are guarded, because two things can be told on a machine that others 
   one process; it may grow by a half, and a larger one is measured again before it counts.
 
 Counts belong to a version of a framework: where the installed one differs from the baseline's, they are shown and not compared,
-and the report says so. Ratios, and the counts of the plan, which need no framework, are always compared. ``--update`` writes a new
-baseline; commit it with the change that explains it.
+and the report says so. So are ratios on another kind of processor. The counts of the plan, which need no framework, are always
+compared. ``--update`` writes a new baseline; commit it with the change that explains it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def judge(subjects: Iterable[Subject], baseline: Mapping[str, Any], versions: Ma
         baseline: ``{"versions": {framework: version}, "subjects": {name: {"counts": {…}, "ratio": …}}}``.
         versions: of the frameworks here.
     """
-    return [verdict for s in subjects for verdict in (*_counts(s, baseline, versions), *_ratio(s, baseline))]
+    return [verdict for s in subjects for verdict in (*_counts(s, baseline, versions), *_ratio(s, baseline, versions))]
 
 
 def _before(subject: Subject, baseline: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -91,11 +91,15 @@ def _counts(subject: Subject, baseline: Mapping[str, Any], versions: Mapping[str
             yield Verdict(subject.name, what, found, before, _outcome(found, before, MOST_COUNTS))
 
 
-def _ratio(subject: Subject, baseline: Mapping[str, Any]) -> Iterable[Verdict]:
+def _ratio(subject: Subject, baseline: Mapping[str, Any], versions: Mapping[str, str]) -> Iterable[Verdict]:
     if subject.ratio is None:
         return
     before = _before(subject, baseline).get("ratio")
     found, note = subject.ratio(), ""
+    new, old = (v.get(subject.framework, "").rpartition(" on ")[2] for v in (versions, baseline.get("versions", {})))
+    if before is not None and old != new:
+        yield Verdict(subject.name, "time / floor", found, before, "not compared", f"{new} here, {old} in the baseline")
+        return
     if _outcome(found, before, MOST_RATIO) == "worse":
         first, found = found, min(found, subject.ratio())
         note = f"measured again after {first:.3g}"
@@ -149,12 +153,21 @@ def _measured(target: str, framework: str, name: str, goal: str) -> Subject:
     return Subject(f"{target}, {name}, {goal}", framework, lambda: operator().count(), ratio)
 
 
+def processor() -> str:
+    """The kind of processor: what compilers decide by, and what ratios of times depend on."""
+    found = Path("/proc/cpuinfo")
+    lines = found.read_text("utf-8").splitlines() if found.exists() else []
+    facts = dict(reversed([tuple(part.strip() for part in line.partition(":")[::2]) for line in lines if ":" in line]))
+    named = [facts[k] for k in ("model name", "cpu family", "model") if k in facts]
+    return " ".join([platform.machine(), *named])
+
+
 def installed() -> dict[str, str]:
     """Versions of the frameworks, without local suffixes such as ``+cpu``, and the kind of processor: what counts belong to."""
     out = {}
     for name in ("jax", "torch", "numpy"):
         try:
-            out[name] = f"{name} {metadata.version(name).partition('+')[0]} on {platform.machine()}"
+            out[name] = f"{name} {metadata.version(name).partition('+')[0]} on {processor()}"
         except metadata.PackageNotFoundError:
             continue
     return out

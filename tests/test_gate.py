@@ -135,3 +135,10 @@ def test_counts_are_deterministic_and_grow_with_the_work(target: str) -> None:
     small, again, large = (driver(target).operator(case(f"points={n}"), "evaluation").count() for n in (16, 16, 64))
     assert again == pytest.approx(small, rel=0.01)  # of NumPy's bytes some are Python's own
     assert large["temporaries"] > 3 * small["temporaries"] * 0.9
+
+
+def test_ratios_belong_to_a_kind_of_processor() -> None:
+    baseline = {"versions": {"jax": "jax 1 on another processor"}, "subjects": {"s": {"counts": {}, "ratio": 1.0}}}
+    (verdict,) = judge([Subject("s", "jax", dict, lambda: 100.0)], baseline, {"jax": "jax 1 on this processor"})
+    assert verdict.outcome == "not compared"
+    assert verdict.note == "this processor here, another processor in the baseline"
