@@ -11,7 +11,7 @@ Everything an operator needs of the head is then cheap: rows of W, gradients of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import factorial, prod
 from typing import Any
 
@@ -35,10 +35,9 @@ _PRODUCTS = ("dot", "aten.mm.", "aten.matmul.", "matmul")
 class _Kind:
     """How a value depends on x.
 
-    ``square``: it is this multiple of the squares of the coordinates, or of their sum, plus constants.
-
     ``affine``: it is an affine function. ``aligned``: every entry depends on one coordinate at most; equal marks say that
-    entries at equal places depend on the same one. None: every entry is a sum over coordinates.
+    entries at equal places depend on the same one. None: every entry is a sum over coordinates. ``square``: it is this multiple
+    of the squares of all coordinates, or of their sum, plus constants.
     """
 
     affine: bool
@@ -124,10 +123,14 @@ class Cut:
         Σ_i m_i^k ∂_i^k s is known for every m (`coordinatewise`); its derivative in m_i at m = 1 is k ∂_i^k s. Those of c |x|² are
         written down: 2 c x_i, 2 c, 0.
         """
-        ones, factors = ops.xp.ones_like(x), self._factors()
+        xp, factors = ops.xp, self._factors()
         if None not in factors:
-            by_order = [2.0 * x, 2.0 * ones, *[0.0 * ones] * (order - 2)][:order]
-            return [ops.xp.stack([c * found for c in factors]) for found in by_order]
+            # Constants are views: in 10⁶ dimensions one array of the size of x is as much as there should be.
+            c = xp.reshape(ops.asarray(np.asarray(factors), x), (-1, *(1,) * len(x.shape)))
+            first = 2.0 * c * x[None, ...]
+            higher = [xp.broadcast_to(factor * c, first.shape) for factor in (2.0, *(0.0,) * (order - 2))]
+            return [first, *higher][:order]
+        ones = xp.ones_like(x)
 
         def along(mask: Array, k: int) -> Array:
             rows = []
@@ -297,7 +300,9 @@ def find_cut(graph: Graph, most_separable: int = 4) -> Cut | None:
             continue
         kind = _kind(node, graph, kinds, dependent, size)
         if kind is not None:
-            kinds.update(dict.fromkeys(node.outputs, kind))
+            # The pieces of one selection hold different coordinates at equal places: each has a mark of its own.
+            own = kind.aligned is not None and kind.aligned in node.outputs
+            kinds.update({o: replace(kind, aligned=o) if own else kind for o in node.outputs})
     inside = {o for n in graph.nodes for o in n.outputs if o in kinds} | {graph.x}
     read: dict[int, None] = dict.fromkeys(o for o in graph.outputs if o in kinds)
     for node in graph.nodes:
@@ -344,7 +349,8 @@ def _kind(node: Node, graph: Graph, kinds: Mapping[int, _Kind], dependent: froze
             return _Kind(False, same, square)
         case Bilinear() if node.primitive == "dot_general" and len(have) == 2:
             vectors = all(len(graph.values[i].shape) == 1 for i in inputs)
-            if vectors and have[0].aligned is not None and have[0].aligned == have[1].aligned:
+            inner = graph.values[node.outputs[0]].shape == ()
+            if vectors and inner and have[0].aligned is not None and have[0].aligned == have[1].aligned:
                 return _Kind(False, None, square)
         case Elementwise() if same is not None and _wide(graph, node, size):
             return _Kind(False, same, square)
