@@ -213,10 +213,24 @@ def test_networks_that_stay_wide_are_refused(function: Any, reason: str) -> None
         op(function, jnp.asarray(POINTS), strategy="pull_back")
 
 
-def test_a_product_of_two_different_coordinates_is_not_separable() -> None:
-    # x₀x₁ + x₁x₂ + …: every entry of the product depends on two coordinates.
-    graph = get("jax").capture(lambda x: jnp.sum(x[1:] * x[:-1]) * jnp.tanh(x @ jnp.asarray(W)) @ jnp.asarray(A), jnp.asarray(POINTS)).graph
-    assert find_cut(graph) is None
+PRODUCTS = (
+    lambda x: jnp.sum(x[1:] * x[:-1]),
+    lambda x: jnp.sum(jnp.multiply(*jnp.split(x, 2))),  # pieces of one selection
+    lambda x: jnp.sum(jnp.tensordot(x, x, 0)),  # an outer product is a product without contraction
+    lambda x: jnp.sum(x * x[::-1]),
+    lambda x: jnp.sum((x + x[::-1]) ** 2),
+)
+
+
+@pytest.mark.parametrize("number", range(len(PRODUCTS)))
+def test_a_product_of_two_different_coordinates_is_not_separable(number: int) -> None:
+    def u(x: Any) -> Any:
+        return PRODUCTS[number](x) * (jnp.tanh(x @ jnp.asarray(W)) @ jnp.asarray(A))
+
+    x = jnp.asarray(POINTS)
+    assert find_cut(get("jax").capture(u, x).graph) is None
+    op = opdsl.operator("laplace(u)", coords=f"x[{D}]", fields="u")
+    np.testing.assert_allclose(op(u, x), op(u, x, strategy="nested_ad"), rtol=1e-11)
 
 
 def test_the_planner_takes_it_where_it_pays() -> None:

@@ -233,7 +233,8 @@ class StdeMethod(RestrictedMethod):
         out = []
         if rows is None:
             everything = ops.asarray(np.arange(env.x.shape[-1]), env.x)[None, :]
-            one_hot = xp.where(xp.reshape(xp.astype(columns, env.x.dtype), (-1, 1)) == everything, ops.asarray(1.0, env.x), ops.asarray(0.0, env.x))
+            chosen = xp.reshape(xp.astype(columns, env.x.dtype), (-1, 1))
+            one_hot = xp.where(chosen == everything, ops.asarray(1.0, env.x), ops.asarray(0.0, env.x))
             parts = cut.along(ops, env.x, constants, one_hot, True)
             out += [
                 Block(v, start, flat_parts(ops, cut, v, part, True))
@@ -325,7 +326,6 @@ def _separable_blocks(env: Environment, cut: Cut, taken: Array, start: int, orde
     return out
 
 
-
 class _Sampled:
     """The operators over random directions."""
 
@@ -359,9 +359,9 @@ class _Sampled:
         if self.cut is not None and self.cut.separable:
             if not self.request.differentiable:
                 raise _NotSuitable("nonlinear sums over the coordinates need reverse mode, which the NumPy backend does not have")
-            inside_space = set(self.request.space)
-            coupled = any(t.labels and any(a in inside_space for a in t.axes) for op in self.plain for t in op.terms)
-            if coupled or any(t.labels and t.order > len(t.labels) == 1 and t.axes.count(t.labels[0]) == 1 for op in self.plain for t in op.terms):
+            sums = [t for op in self.plain for t in op.terms if t.labels]
+            coupled = any(isinstance(a, int) and a in self.request.space for t in sums for a in t.axes)
+            if coupled or any(t.order > len(t.labels) == 1 and t.axes.count(t.labels[0]) == 1 for t in sums):
                 # s(x + η e_i + τ e_c) has terms in η τ where i = c, which powers of η and of τ do not hold.
                 raise _NotSuitable("derivatives of a sum in one of its coordinates, beside nonlinear sums over the coordinates")
             if mixed and self.sampler.distribution != "coordinates":
