@@ -30,8 +30,9 @@ brackets, of the wall clock), variants in turns. Memory is the peak of a process
 interpreter and the framework. An empty cell was not measured. Dimensions were measured one after the other, in processes of
 their own.
 
-An exact step carries {problem.WIDTH + 2} channels, a sampled one {problem.SAMPLES + 2} and the direction of the constraint. Until
-the products with W and Adam on W take over, between 10⁴ and 10⁵ dimensions, that is what a step costs; beyond, the two come together.
+An exact step carries {problem.WIDTH + 3} channels, a sampled one {problem.SAMPLES + 2}. Until the products with W and Adam on W take over, between
+10⁴ and 10⁵ dimensions, that is what a step costs; beyond, the two come together. Up to 10⁴ this problem rewards the number of steps
+more than exact ones, and STDE has the lower error after equal seconds.
 """
 
 
@@ -72,14 +73,17 @@ def targets(results: dict[str, Any], name: str) -> list[str]:
             ratio = found["exact"] / found["stde"]
             verdict = "met" if ratio <= most else "missed"
             lines.append(f"- {name}, exact step at most {most:g} × the STDE step at {_power(d)}: {verdict}, {ratio:.3g} ×.")
-    for d, found in results.get("race", {}).items():
+    for d, found in sorted(results.get("race", {}).items(), key=lambda item: int(item[0])):
         exact, stde = (found["curve"][v][-1][1] for v in ("exact", "stde"))
-        verdict = "met" if exact < stde else "missed"
+        if min(exact, stde) > found["constant_fit"]:
+            verdict = "open (both still above the constant fit)"
+        else:
+            verdict = "met" if exact < stde else "missed"
         lines.append(f"- {name}, error at equal seconds lower at {_power(int(d))}: {verdict}, {exact:.2e} beside {stde:.2e} with STDE.")
     peaks = results.get("steps", {}).get(str(10**6), {}).get("peak_gib", {})
-    if "exact" in peaks:
-        verdict = "met" if peaks["exact"] <= 6 else "missed"
-        lines.append(f"- {name}, a training step in 10⁶ dimensions within 6 GiB: {verdict}, {peaks['exact']:.2f} GiB.")
+    for v in (v for v in ("exact", "stde") if v in peaks):
+        verdict = "met" if peaks[v] <= 6 else "missed"
+        lines.append(f"- {name}, a training step ({v}) in 10⁶ dimensions within 6 GiB: {verdict}, {peaks[v]:.2f} GiB.")
     return lines
 
 
