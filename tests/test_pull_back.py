@@ -218,6 +218,7 @@ PRODUCTS = (
     lambda x: jnp.sum(jnp.multiply(*jnp.split(x, 2))),  # pieces of one selection
     lambda x: jnp.sum(jnp.tensordot(x, x, 0)),  # an outer product is a product without contraction
     lambda x: jnp.sum(x * x[::-1]),
+    lambda x: jnp.sum(jnp.zeros(D).at[jnp.arange(D) // 2].add(x) ** 2),  # sums of two coordinates, squared
     lambda x: jnp.sum((x + x[::-1]) ** 2),
 )
 

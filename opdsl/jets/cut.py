@@ -22,10 +22,12 @@ from opdsl.jets.graph import Array, Bilinear, Constant, Elementwise, Graph, Line
 from opdsl.jets.jet import Jet
 from opdsl.jets.propagate import push_forward
 
-_SELECTIONS = (
-    "reshape", "view", "slice", "select", "squeeze", "unsqueeze", "expand", "broadcast", "transpose", "permute", "aten.t.",
-    "concatenate", "cat", "copy", "convert", "alias", "split", "unbind", "rev", "flip",
-)  # fmt: skip
+_SELECTIONS = frozenset((
+    "reshape", "view", "_unsafe_view", "slice", "dynamic_slice", "select", "squeeze", "unsqueeze", "expand", "expand_dims",
+    "broadcast_in_dim", "broadcast_to", "transpose", "permute", "permute_dims", "t", "concatenate", "concat", "cat", "copy", "clone",
+    "convert_element_type", "_to_copy", "alias", "split", "split_with_sizes", "unbind", "rev", "flip",
+))  # fmt: skip
+"""Linear primitives every entry of whose results is an entry of an operand."""
 _FEW = 8
 _SUMS = ("reduce_sum", "sum", "aten.sum.default", "aten.sum.dim_IntList")
 _PRODUCTS = ("dot", "aten.mm.", "aten.matmul.", "matmul")
@@ -341,7 +343,7 @@ def _kind(node: Node, graph: Graph, kinds: Mapping[int, _Kind], dependent: froze
         case Sum():
             return _Kind(affine, same, square)
         case Linear():
-            selects = any(word in node.primitive for word in _SELECTIONS)
+            selects = _selects(node)
             return _Kind(affine, node.outputs[0] if selects and all(k.aligned is not None for k in have) else None, square)
         case Bilinear() if len(inputs) == 1:
             return _Kind(affine, same if _multiplies(node) else None)
@@ -369,7 +371,7 @@ def _square(node: Node, graph: Graph, inputs: Sequence[int], have: Sequence[_Kin
     entries = [_entries(graph, v) for v in (*inputs, *node.outputs)]
     if isinstance(rule, Sum):
         return before * rule.signs[node.inputs.index(inputs[0])] if len(set(entries)) == 1 else None
-    moves = any(word in node.primitive for word in _SELECTIONS) and len(set(entries)) == 1
+    moves = _selects(node) and len(set(entries)) == 1
     sums = node.primitive in _SUMS and entries[1] == 1 and entries[0] > 1
     return before if moves or sums else None
 
@@ -377,6 +379,10 @@ def _square(node: Node, graph: Graph, inputs: Sequence[int], have: Sequence[_Kin
 def _entries(graph: Graph, value: int) -> int:
     v = graph.values[value]
     return prod(s for k, s in enumerate(v.shape) if k != v.batch_axis)
+
+
+def _selects(node: Node) -> bool:
+    return node.primitive.removeprefix("aten.").partition(".")[0] in _SELECTIONS
 
 
 def _multiplies(node: Node) -> bool:
