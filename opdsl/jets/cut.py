@@ -169,8 +169,9 @@ class Cut:
             ∇s·∇z (extra, …, rank), ∇s·∇s (extra, …, extra) and Δs (…, extra), over those columns; "…" is the batch, if any.
         """
         squares = self._factors()
-        others = [c for c in range(x.shape[-1]) if c not in space] if x.shape[-1] - len(space) <= _FEW else []
-        if None not in squares and len(others) == x.shape[-1] - len(space):
+        if None not in squares and x.shape[-1] - len(space) <= _FEW:
+            # Columns of index sums are neighbours: what is left stands before and behind them.
+            others = [*range(space[0]), *range(space[-1] + 1, x.shape[-1])]
             return self._slopes_of_squares(ops, x, constants, values, space, others, [float(c) for c in squares if c is not None])
         xp, lead = ops.xp, () if ops.per_point else (x.shape[0],)
         picked = np.zeros(x.shape[-1])
@@ -205,9 +206,7 @@ class Cut:
         z = z - (offset if ops.per_point else xp.broadcast_to(offset, z.shape))
         inside = x[..., space[0] : space[-1] + 1]
         if others:
-            basis = np.zeros((len(others), x.shape[-1]))
-            basis[np.arange(len(others)), others] = 1.0
-            parts = self.along(ops, x, constants, ops.asarray(basis, x), True)
+            parts = self.along(ops, x, constants, unit_directions(ops, x, others), True)
             for k, c in enumerate(others):
                 rows = [
                     xp.reshape(xp.zeros_like(values[v]) if p is None else xp.broadcast_to(p[k, ...], values[v].shape), values[v].shape)
@@ -278,6 +277,13 @@ class Cut:
                 store.update(zip(n.outputs, result if n.several else (result,), strict=True))
         matrix = store[other]
         return matrix if matrix.shape[0] == self.width(value) else ops.xp.matrix_transpose(matrix)
+
+
+def unit_directions(ops: Any, x: Array, columns: Sequence[int]) -> Array:
+    """The directions of single coordinates, (R, d)."""
+    basis = np.zeros((len(columns), x.shape[-1]))
+    basis[np.arange(len(columns)), list(columns)] = 1.0
+    return ops.asarray(basis, x)
 
 
 def whole_cut(graph: Graph) -> Cut:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from opdsl.jets.cut import Cut, find_cut
+from opdsl.jets.cut import Cut, find_cut, unit_directions
 from opdsl.jets.graph import Array, Graph
 from opdsl.pointwise import Environment
 from opdsl.residual import Number, Parameter, Pointwise, contiguous
@@ -21,6 +21,7 @@ from opdsl.split import ONE, LinearOperator, Term, labels_in
 from opdsl.strategies.base import Method, Refusal, Request, Strategy
 from opdsl.strategies.restriction import (
     Block,
+    NotSuitable,
     RestrictedMethod,
     direction_of,
     fewest_channels,
@@ -30,10 +31,6 @@ from opdsl.strategies.restriction import (
 )
 
 _GRAM, _SCHUR, _DRIFT = "@gram", "@schur", "@drift"
-
-
-class _NotSuitable(Exception):
-    """Why an operator cannot be pulled back."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +83,7 @@ class PullBackMethod(RestrictedMethod):
                 bindings.update(found)
         start = (self.rank + self.extra) if len(self.space) else 0
         if self.singles:
-            directions = np.zeros((len(self.singles), env.x.shape[-1]))
-            directions[np.arange(len(self.singles)), list(self.singles)] = 1.0
-            out += self._along(env, cut, constants, ops.asarray(directions, env.x), True, start)
+            out += self._along(env, cut, constants, unit_directions(ops, env.x, self.singles), True, start)
             start += len(self.singles)
         for coefficient, label in self.vectors:
             vector, fixed = direction_of(env, self.among, coefficient, label)
@@ -198,7 +193,7 @@ class PullBack(Strategy):
             return Refusal(self.name, "these first layers need reverse mode, which the NumPy backend does not have")
         try:
             return _Pulled(request, cut).method()
-        except _NotSuitable as reason:
+        except NotSuitable as reason:
             return Refusal(self.name, str(reason))
 
 
@@ -209,9 +204,9 @@ class _Pulled:
         self.request, self.cut = request, cut
         terms = [t for op in request.operators for t in op.terms]
         if not contiguous(request.space):
-            raise _NotSuitable("space coordinates that do not stand side by side")
+            raise NotSuitable("space coordinates that do not stand side by side")
         if any(op.spread is not None and op.order > 1 for op in request.operators):
-            raise _NotSuitable("all second derivatives are wanted one by one")
+            raise NotSuitable("all second derivatives are wanted one by one")
         self.plain = [op for op in request.operators if op.spread is None]
         # First-order sums are single directions; only sums of higher order need all directions.
         self.whole = any(t.labels and t.order > 1 for t in terms)
@@ -219,12 +214,12 @@ class _Pulled:
         self.high = any(t.order > 2 for t in terms)
         self.rank, self.extra = (cut.rank, cut.extra) if self.whole else (0, 0)
         if cut.extra and (self.high or any(t.order > 1 and len(t.labels) < len(set(t.axes)) for t in terms)):
-            raise _NotSuitable(
+            raise NotSuitable(
                 "beside its linear layers the network reads sums of nonlinear functions of the coordinates; those are pulled back for "
                 "Laplacians and first derivatives"
             )
         if self.matrices and (self.high or cut.extra):
-            raise _NotSuitable("coefficients over an unwritten index sum beside terms of higher order or nonlinear sums of coordinates")
+            raise NotSuitable("coefficients over an unwritten index sum beside terms of higher order or nonlinear sums of coordinates")
         self.grams: dict[tuple[Pointwise, tuple[str, ...]], int] = {}
         self.singles = {c: k for k, c in enumerate(sorted({a for t in terms for a in t.axes if isinstance(a, int)}))}
         self.vectors: dict[tuple[Pointwise, str], int] = {}
@@ -240,7 +235,7 @@ class _Pulled:
         )
         inner = fewest_channels(inner_request)
         if isinstance(inner, Refusal):
-            raise _NotSuitable(inner.reason)
+            raise NotSuitable(inner.reason)
         notes = [f"{self.request.dimension} coordinates enter through {self.cut.rank} linear forms"]
         if self.cut.extra:
             notes[0] += f" and {self.cut.extra} separable sum{'s' if self.cut.extra > 1 else ''}"
@@ -263,7 +258,7 @@ class _Pulled:
         if self.matrices:
             return [self.matrix(t)]
         if any(sum(a == label for a in t.axes) != 2 for label in t.labels):
-            raise _NotSuitable("a sum over coordinates that is not a power of the Laplacian; only those keep their form")
+            raise NotSuitable("a sum over coordinates that is not a power of the Laplacian; only those keep their form")
         axes = tuple(a if isinstance(a, str) else self.single(a) for a in t.axes)
         out = [Term(t.coefficient, axes, t.labels)]
         first = self.rank
@@ -277,11 +272,11 @@ class _Pulled:
     def matrix(self, t: Term) -> Term:
         """Σ_rs (W A Wᵀ)_rs ∂_r ∂_s over the entries of z themselves."""
         if t.order != 2 or any(isinstance(a, int) for a in t.axes):
-            raise _NotSuitable("an index sum that is coupled to a single coordinate")
+            raise NotSuitable("an index sum that is coupled to a single coordinate")
         first, second = (str(a) for a in t.axes)
         have = labels_in(t.coefficient)
         if not have and first != second:
-            raise _NotSuitable("a sum of all mixed derivatives")
+            raise NotSuitable("a sum of all mixed derivatives")
         labels = tuple(dict.fromkeys((first, second))) if have else ()
         coefficient = t.coefficient if have else ONE
         number = self.grams.setdefault((coefficient, labels), len(self.grams))

@@ -36,6 +36,10 @@ from opdsl.strategies.reverse_gradient import ReverseGradientMethod
 _INNER: tuple[Strategy, ...] = (NTangentProp(), ForwardLaplacian(), DOF(), CollapsedTaylor(), DerivativeSpaceStrategy())
 
 
+class NotSuitable(Exception):
+    """Why an operator is none of a restriction; the strategy turns it into a refusal."""
+
+
 @dataclass(frozen=True)
 class Block:
     """A contribution η[start : start + c]^order · array to one value at the cut.

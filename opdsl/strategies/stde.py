@@ -16,7 +16,7 @@ import numpy as np
 
 from opdsl.counting import Effort
 from opdsl.errors import StrategyError
-from opdsl.jets.cut import Cut, find_cut, whole_cut
+from opdsl.jets.cut import Cut, find_cut, unit_directions, whole_cut
 from opdsl.jets.graph import Array, Graph
 from opdsl.pointwise import Environment
 from opdsl.residual import Number, Parameter, Pointwise, contiguous
@@ -25,6 +25,7 @@ from opdsl.split import ONE, LinearOperator, Term, labels_in
 from opdsl.strategies.base import Method, Refusal, Request, Strategy, Surroundings
 from opdsl.strategies.restriction import (
     Block,
+    NotSuitable,
     RestrictedMethod,
     direction_of,
     fewest_channels,
@@ -122,7 +123,7 @@ class STDE(Strategy):
             return Refusal(self.name, "derivatives are wanted one by one in every coordinate")
         try:
             return _Sampled(request, self).method()
-        except _NotSuitable as reason:
+        except NotSuitable as reason:
             return Refusal(self.name, str(reason))
 
 
@@ -134,10 +135,6 @@ def HTE(samples: int = 16, key: Any = None, *, two_sample: bool = False) -> STDE
 def SDGD(samples: int = 16, key: Any = None, *, two_sample: bool = False) -> STDE:
     """Stochastic dimension gradient descent: `STDE` with sampled coordinates (Hu et al., arXiv:2307.12306)."""
     return STDE(samples, "coordinates", key, two_sample)
-
-
-class _NotSuitable(Exception):
-    """Why an operator cannot be estimated."""
 
 
 @dataclass(frozen=True)
@@ -213,9 +210,8 @@ class StdeMethod(RestrictedMethod):
                 out += self._directions(env, cut, constants, derivatives, f.start, directions, fixed)
         start = self.columns - len(self.singles) - len(self.vectors)
         if self.singles:
-            basis = np.zeros((len(self.singles), env.x.shape[-1]))
-            basis[np.arange(len(self.singles)), list(self.singles)] = 1.0
-            out += self._directions(env, cut, constants, derivatives, start, ops.asarray(basis, env.x), True)
+            basis = unit_directions(ops, env.x, self.singles)
+            out += self._directions(env, cut, constants, derivatives, start, basis, True)
             start += len(self.singles)
         for coefficient, label in self.vectors:
             direction, fixed = direction_of(env, self.among, coefficient, label)
@@ -333,7 +329,7 @@ class _Sampled:
         self.request, self.sampler = request, sampler
         self.size = len(request.space)
         if not contiguous(request.space):
-            raise _NotSuitable("space coordinates that do not stand side by side")
+            raise NotSuitable("space coordinates that do not stand side by side")
         self.samples = min(sampler.samples, self.size) if sampler.distribution == "coordinates" else sampler.samples
         self.families: dict[tuple[Any, ...], Family] = {}
         self.weights: dict[tuple[Pointwise, tuple[str, ...]], int] = {}
@@ -352,25 +348,25 @@ class _Sampled:
         wanted = tuple(dict.fromkeys(image for one in images for image in one.values()))
         if any(t.order > 2 and len(t.labels) > 1 for op in wanted for t in op.terms):
             if self.samples ** max(len(t.labels) for op in wanted for t in op.terms) > _WRITTEN:
-                raise _NotSuitable(f"{self.samples} samples of a sum over several indices; take fewer")
+                raise NotSuitable(f"{self.samples} samples of a sum over several indices; take fewer")
             images = [{op: written_out(image, range(self.samples)) for op, image in one.items()} for one in images]
             wanted = tuple(dict.fromkeys(image for one in images for image in one.values()))
         mixed = any(len(set(t.axes)) > 1 for op in wanted for t in op.terms)
         if self.cut is not None and self.cut.separable:
             if not self.request.differentiable:
-                raise _NotSuitable("nonlinear sums over the coordinates need reverse mode, which the NumPy backend does not have")
+                raise NotSuitable("nonlinear sums over the coordinates need reverse mode, which the NumPy backend does not have")
             sums = [t for op in self.plain for t in op.terms if t.labels]
             coupled = any(isinstance(a, int) and a in self.request.space for t in sums for a in t.axes)
             if coupled or any(t.order > len(t.labels) == 1 and t.axes.count(t.labels[0]) == 1 for t in sums):
                 # s(x + η e_i + τ e_c) has terms in η τ where i = c, which powers of η and of τ do not hold.
-                raise _NotSuitable("derivatives of a sum in one of its coordinates, beside nonlinear sums over the coordinates")
+                raise NotSuitable("derivatives of a sum in one of its coordinates, beside nonlinear sums over the coordinates")
             if mixed and self.sampler.distribution != "coordinates":
-                raise _NotSuitable("mixed derivatives beside nonlinear sums over the coordinates; distribution='coordinates' takes them")
+                raise NotSuitable("mixed derivatives beside nonlinear sums over the coordinates; distribution='coordinates' takes them")
         inner = fewest_channels(
             Request(wanted, columns, range(self.samples), self.request.differentiable, outputs=self.request.outputs)
         )
         if isinstance(inner, Refusal):
-            raise _NotSuitable(inner.reason)
+            raise NotSuitable(inner.reason)
         notes = (
             f"an unbiased estimate: {self.samples} of {self.size} coordinates" if self.sampler.distribution == "coordinates"
             else f"an unbiased estimate: {self.samples} {self.sampler.distribution} directions in {self.size} dimensions",
@@ -426,11 +422,11 @@ class _Sampled:
         T_σ, so that the estimate is Σ_σ T_σ Σ_{π≤σ} N_|π| μ(π, σ).
         """
         if len(t.labels) > self.samples:
-            raise _NotSuitable(f"a sum over {len(t.labels)} indices needs as many samples")
+            raise NotSuitable(f"a sum over {len(t.labels)} indices needs as many samples")
         start = self.family("draw", replica)
         have = labels_in(t.coefficient)
         if have and not set(have) <= set(t.labels):
-            raise _NotSuitable("a coefficient over other indices than its derivative")
+            raise NotSuitable("a coefficient over other indices than its derivative")
         out = []
         for sigma in _partitions(t.labels):
             weight = Fraction(0)
@@ -472,7 +468,7 @@ class _Sampled:
         elif have and powers in ([2], [1, 1]):
             order = tuple(dict.fromkeys(a for a in t.axes if isinstance(a, str)))
             if set(have) != set(order):
-                raise _NotSuitable("a coefficient over some of the indices only; distribution='coordinates' takes it")
+                raise NotSuitable("a coefficient over some of the indices only; distribution='coordinates' takes it")
             # E[v ⊗ A v] = A, and ∂_v ∂_w = ¼ (∂_{v+w}² − ∂_{v−w}²).
             for kind, sign in (("sum", 1), ("difference", -1)):
                 start = self.family(kind, replica, t.coefficient, order)
@@ -487,14 +483,14 @@ class _Sampled:
             yield from pure("draw", 2 * k, Fraction(1, prod(range(1, 2 * k, 2))))
         elif not have and powers == [2, 2]:
             if s < 2:
-                raise _NotSuitable("Δ² from Rademacher directions needs two samples")
+                raise NotSuitable("Δ² from Rademacher directions needs two samples")
             start = self.family("draw", replica)
             for r in range(s):
                 for q in range(r):
                     weight = mul(Number(Fraction(2, s * (s - 1))), t.coefficient)
                     yield Term(weight, (*others, start + q, start + q, start + r, start + r))
         else:
-            raise _NotSuitable(
+            raise NotSuitable(
                 f"{self.sampler.distribution} directions estimate Laplacians and their powers, a_ij ∂_i ∂_j and Σ ∂_i⁴; "
                 "distribution='coordinates' takes any operator"
             )
