@@ -32,17 +32,17 @@ def get(name: str) -> Backend:
         raise BackendError(unknown("unknown backend", name, NAMES))
     try:
         if name == "jax":
-            from opdsl.backends.jax_backend import JaxBackend
+            from opdsl.backends.jax.backend import JaxBackend
 
             return JaxBackend()
         if name == "torch":
-            from opdsl.backends.torch_backend import TorchBackend
+            from opdsl.backends.torch.backend import TorchBackend
 
             return TorchBackend()
     except ImportError as error:
         how = f"pip install 'opdsl[{name}]'"
         raise BackendError(f"backend {name!r} is not installed ({error}). Install it with: {how}.") from error
-    from opdsl.backends.numpy_backend import NumpyBackend
+    from opdsl.backends.array_api.backend import NumpyBackend
 
     return NumpyBackend()
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Collection
 
 from opdsl.errors import LanguageError, OpLimitError, OpSyntaxError, Span
-from opdsl.grammar.classify import BIHARMONIC, FUNCTIONS, NABLAS
-from opdsl.grammar.names import GREEK
+from opdsl.grammar.declarations import GREEK
+from opdsl.grammar.symbol_table import BIHARMONIC, FUNCTIONS, NABLAS
 
 _SYMBOLS = {
     "partial": "∂", "nabla": "∇", "Delta": "Δ", "triangle": "Δ", "cdot": "·", "times": "×", "otimes": "⊗", "hbar": "ħ",

@@ -10,18 +10,18 @@ from itertools import pairwise
 
 from lark import Token, UnexpectedInput, UnexpectedToken
 
-from opdsl import expr as ex
 from opdsl.errors import LanguageError, OpdslWarning, OpErrors, OpLimitError, OpNameError, OpSyntaxError, Span
-from opdsl.grammar import names
-from opdsl.grammar.build import Builder
-from opdsl.grammar.classify import Classified, Classifier, _letters_used
-from opdsl.grammar.explain import explain, stop_key
-from opdsl.grammar.infer import infer, infer_coords
+from opdsl.grammar import declarations
+from opdsl.grammar.inference import infer, infer_coords
+from opdsl.grammar.lark_parser import parser
 from opdsl.grammar.latex import translate
-from opdsl.grammar.loader import parser
 from opdsl.grammar.scanner import Ident, Lexeme, Scanner
-from opdsl.operators import desugar
-from opdsl.ranks import Ranks
+from opdsl.grammar.symbol_table import Classified, Classifier, _letters_used
+from opdsl.grammar.syntax_errors import explain, stop_key
+from opdsl.grammar.transformer import Builder
+from opdsl.language import tree as ex
+from opdsl.language.operator_application import desugar
+from opdsl.language.type_inference import Ranks
 
 MAX_NAMES = 500
 MAX_EQUATIONS = 1000
@@ -29,14 +29,14 @@ Names = str | Sequence[str] | None
 
 _DECLARATION = re.compile(r"\s*(coords|fields|params|functions|time)\s*:(?!=)([^;\n]*)(?:[;\n]|$)")
 
-_DEFINED = re.compile(rf"\blet\s+([{names.LETTER}][{names.LETTER}0-9_]*)")
+_DEFINED = re.compile(rf"\blet\s+([{declarations.LETTER}][{declarations.LETTER}0-9_]*)")
 
 _READERS: dict[str, Callable[[Names], object]] = {
-    "coords": names.read_coords,
-    "fields": names.read_fields,
-    "params": names.read_params,
-    "functions": names.read_functions,
-    "time": lambda text: names.ascii_name(names.fold(str(text))).strip(),
+    "coords": declarations.read_coords,
+    "fields": declarations.read_fields,
+    "params": declarations.read_params,
+    "functions": declarations.read_functions,
+    "time": lambda text: declarations.ascii_name(declarations.fold(str(text))).strip(),
 }
 
 
@@ -111,7 +111,7 @@ class _Parse:
 
     def run(self) -> ex.System:
         decls = self._declared()
-        body = names.fold(self.text[self.start :])
+        body = declarations.fold(self.text[self.start :])
         origin: Sequence[int] | None = range(self.start, len(self.text) + 1) if self.start else None
         if "\\" in body and re.search(r"\\[A-Za-z]", body):
             try:
@@ -127,10 +127,10 @@ class _Parse:
         own = {p.name for p in decls.params}
         others = [x for x in lexemes if not (isinstance(x.value, Ident) and x.value.full in own)]
         letters = _letters_used(others) | _partial_letters(lexemes)
-        decls = replace(decls, params=names.index_suffixes(decls.params, letters))
+        decls = replace(decls, params=declarations.index_suffixes(decls.params, letters))
         inference = infer(decls, lexemes, definitions)
         decls = inference.declarations
-        names.check_distinct(decls)
+        declarations.check_distinct(decls)
         if len(decls.fields) + len(decls.params) > MAX_NAMES:
             raise OpLimitError(f"more than {MAX_NAMES} names", code="E309")
         classifier = Classifier(decls, definitions=definitions, ambiguous=inference.ambiguous)
@@ -146,12 +146,12 @@ class _Parse:
     # ------------------------------------------------------------------------------ steps
     def _declared(self) -> ex.Declarations:
         given = self.given
-        coords, geometry = names.read_coords(given.get("coords"))
+        coords, geometry = declarations.read_coords(given.get("coords"))
         time = given.get("time")
         if time is not None and not isinstance(time, str):
             raise OpSyntaxError("time= takes one coordinate name", code="E050")
         if time:
-            time = names.ascii_name(names.fold(time.strip()))
+            time = declarations.ascii_name(declarations.fold(time.strip()))
         known = [c.name for c in coords]
         if time and known and time not in known:
             raise OpNameError(f"time={time!r} is not among the coordinates ({', '.join(known)})", code="E103")
@@ -159,11 +159,11 @@ class _Parse:
             time = "t" if "t" in known and next(c for c in coords if c.name == "t").size is None else None
         decls = ex.Declarations(
             coords=coords, geometry=geometry, time=time or None,
-            fields=names.read_fields(given.get("fields")), params=names.read_params(given.get("params")),
-            functions=names.read_functions(given.get("functions")),
+            fields=declarations.read_fields(given.get("fields")), params=declarations.read_params(given.get("params")),
+            functions=declarations.read_functions(given.get("functions")),
             given=frozenset(kind for kind, value in given.items() if value is not None),
         )  # fmt: skip
-        names.check_distinct(decls)
+        declarations.check_distinct(decls)
         return decls
 
     def _lexemes(
@@ -175,7 +175,7 @@ class _Parse:
         )
         scanner = Scanner(
             body, tensors=tensors, coords=known, vectors=frozenset(c.name for c in decls.coords if c.size is not None),
-            declared=_names_of(decls) | frozenset(map(names.ascii_name, _DEFINED.findall(body))), origin=origin,
+            declared=_names_of(decls) | frozenset(map(declarations.ascii_name, _DEFINED.findall(body))), origin=origin,
         )  # fmt: skip
         lexemes = scanner.scan()
         self.errors += scanner.errors
@@ -254,7 +254,7 @@ class _Parse:
     def _check_ranks(
         self, decls: ex.Declarations, definitions: list[ex.Definition], equations: list[ex.EquationNode]
     ) -> ex.Declarations:
-        from opdsl.calculus.expand import whole
+        from opdsl.language.calculus.expand import whole
 
         ranks = Ranks(decls)
         errors: list[LanguageError] = []
@@ -284,7 +284,7 @@ def stop_of(text: str, context: Mapping[str, str]) -> tuple[object, str] | None:
     """Return where the parser stops in a malformed example, None if it does not get that far or fits the grammar."""
     worker = _Parse(text, 0, dict(context))
     decls = worker._declared()
-    lexemes, decls = worker._lexemes(names.fold(text), None, decls)
+    lexemes, decls = worker._lexemes(declarations.fold(text), None, decls)
     tokens = Classifier(decls, definitions=_definitions(lexemes)).run(lexemes)
     try:
         parser().parse(tokens)  # type: ignore[arg-type]
@@ -340,4 +340,4 @@ def _partial_letters(lexemes: Sequence[Lexeme]) -> frozenset[str]:
             found |= set("".join(text for text, _ in lexeme.value.subs))
         elif lexeme.kind == "QUOTIENT":
             found |= {str(which) for name, which in lexeme.value if name is None}  # type: ignore[attr-defined]
-    return frozenset(found) & names.INDEX_LETTERS
+    return frozenset(found) & declarations.INDEX_LETTERS

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from opdsl.errors import LanguageError, OpLimitError, OpSyntaxError, Span
-from opdsl.grammar.names import GREEK, LETTER, SUBSCRIPTS, SUPERSCRIPTS, ascii_name, split_names
+from opdsl.grammar.declarations import GREEK, LETTER, SUBSCRIPTS, SUPERSCRIPTS, ascii_name, split_names
 
 # Some two seconds of parsing; a paper has a few hundred characters of equations.
 MAX_TEXT = 120_000

@@ -7,26 +7,26 @@
 """
 
 from opdsl import errors as errors
-from opdsl.agreement import check_backends as check_backends
-from opdsl.api import Expression as Expression
-from opdsl.api import Operator as Operator
-from opdsl.api import expression as expression
-from opdsl.api import from_sympy as from_sympy
-from opdsl.api import operator as operator
-from opdsl.api import parse as parse
-from opdsl.api import sobolev as sobolev
 from opdsl.backends import backend as backend
+from opdsl.backends.registration import jet_rule as jet_rule
 from opdsl.errors import OpdslError as OpdslError
 from opdsl.errors import OpdslWarning as OpdslWarning
-from opdsl.plan import Plan as Plan
-from opdsl.registration import jet_rule as jet_rule
-from opdsl.results import Estimate as Estimate
-from opdsl.results import Residuals as Residuals
+from opdsl.evaluation.api import Expression as Expression
+from opdsl.evaluation.api import Operator as Operator
+from opdsl.evaluation.api import expression as expression
+from opdsl.evaluation.api import from_sympy as from_sympy
+from opdsl.evaluation.api import operator as operator
+from opdsl.evaluation.api import parse as parse
+from opdsl.evaluation.api import sobolev as sobolev
+from opdsl.evaluation.check_backends import check_backends as check_backends
+from opdsl.evaluation.results import Estimate as Estimate
+from opdsl.evaluation.results import Residuals as Residuals
+from opdsl.planning.plan import Plan as Plan
 from opdsl.strategies.stde import HTE as HTE
 from opdsl.strategies.stde import SDGD as SDGD
 from opdsl.strategies.stde import STDE as STDE
 
 # After everything that imports the module of this name: the public function takes its place in the namespace.
-from opdsl.spaces import derivative_space as derivative_space  # isort: skip
+from opdsl.evaluation.channels import derivative_space as derivative_space  # isort: skip
 
 __version__ = "0.1.0"

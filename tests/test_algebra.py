@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opdsl import backends
-from opdsl.derivative_space import derivative_space
+from opdsl.algebra.derivative_space import derivative_space
+from opdsl.algebra.polynomial import Polynomial
 from opdsl.jets.algebra import Algebra, Pairing, powers
 from opdsl.jets.directional import Directional, Reduction, Top
+from opdsl.jets.elementary import polynomial
 from opdsl.jets.jet import Jet
 from opdsl.jets.tabular import RuntimeTop, Tabular
-from opdsl.jets.taylor import polynomial
-from opdsl.symbol import Polynomial
 
 OPS = backends.get("numpy").ops
 POINTS = ((0, 0, 0), (1, -2, 3), (2, 1, -1))

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import sympy
 
-from opdsl.calculus import expand, sobolev, specialise, substitute
 from opdsl.errors import LanguageError, OpdslWarning
 from opdsl.grammar import parse_system
-from opdsl.residual import Number
-from opdsl.simplify import ZERO, add, mul, negate, number, power
-from opdsl.sympy_bridge import from_sympy, pointwise_to_sympy, to_sympy
+from opdsl.language.calculus import expand, sobolev, specialise, substitute
+from opdsl.language.constructors import ZERO, add, mul, negate, number, power
+from opdsl.language.residual import Number
+from opdsl.language.sympy_bridge import from_sympy, pointwise_to_sympy, to_sympy
 from tests.language_gallery import GALLERY
 from tests.references_language import evaluate
 from tests.test_grammar import only, parsed

@@ -8,13 +8,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from opdsl.cost import COUNTED, Constants, Rates, adapt, fit, price
-from opdsl.counting import EXECUTION, CountingOps, layers, plain_effort
-from opdsl.ghosts import Effort, Execution, Ghost
-from opdsl.residual import Number
-from opdsl.split import LinearOperator, Term
+from opdsl.language.residual import Number
+from opdsl.pricing.abstract_arrays import Effort, Execution, Ghost
+from opdsl.pricing.cost import COUNTED, Constants, Rates, adapt, fit, price
+from opdsl.pricing.counting import EXECUTION, CountingOps, layers, plain_effort
 from opdsl.strategies import STRATEGIES, Method, Request
 from opdsl.strategies.base import Surroundings
+from opdsl.strategies.linear_operators import LinearOperator, Term
 
 JAX, TORCH = EXECUTION["jax"], EXECUTION["torch"]
 
@@ -101,8 +101,8 @@ def test_memory_is_what_lives_at_once_and_training_keeps_more() -> None:
 
 def test_saved_memory_is_what_torch_saves() -> None:
     torch = pytest.importorskip("torch")
-    from opdsl.api import operator
-    from opdsl.tuning import example
+    from opdsl.evaluation.api import operator
+    from opdsl.evaluation.tuning import example
 
     op = operator("laplace(u)", coords="x[6]")
     u, x, _ = example("torch", (6, 48, 48, 48, 1), 100)

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_symbol import polynomials
 
-from opdsl.derivative_space import DerivativeSpace, Row, derivative_space, describe
-from opdsl.symbol import Polynomial
+from opdsl.algebra.derivative_space import DerivativeSpace, Row, derivative_space, describe
+from opdsl.algebra.polynomial import Polynomial
 
 t, x, y = (Polynomial.variable(i) for i in range(3))
 laplacian = Polynomial.laplacian

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_symbol import polynomials
 
-from opdsl.directions import directional_sum, directional_sums, multi_directional
-from opdsl.quadratic import sum_of_squares
-from opdsl.quadric_power import square_root
-from opdsl.symbol import Polynomial
-from opdsl.waring import Powers, grid, guw_coefficient, guw_sum, monomial_sum, polarised
+from opdsl.algebra.directions import directional_sum, directional_sums, multi_directional
+from opdsl.algebra.polynomial import Polynomial
+from opdsl.algebra.quadratic_forms import sum_of_squares
+from opdsl.algebra.quadric_power import square_root
+from opdsl.algebra.waring import Powers, grid, guw_coefficient, guw_sum, monomial_sum, polarised
 
 x, y, z, w = (Polynomial.variable(i) for i in range(4))
 laplacian = Polynomial.laplacian

@@ -10,10 +10,10 @@ import warnings
 import pytest
 
 from opdsl import errors
-from opdsl.calculus import expand
 from opdsl.errors import LanguageError, OpdslError, OpErrors, OpLimitError, OpNameError, Span, did_you_mean
 from opdsl.grammar import parse_system
 from opdsl.grammar.malformed import CONTEXT, OTHER, SYNTAX
+from opdsl.language.calculus import expand
 
 CASES = [(e.code, text) for e in SYNTAX for text in e.examples] + [(code, text) for code, many in OTHER.items() for text in many]
 

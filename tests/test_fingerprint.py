@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from opdsl.fingerprint import Identity, fingerprint
+from opdsl.backends.fingerprint import Identity, fingerprint
 
 SCALE = 1.0
 TABLE = {"a": [1.0, 2.0]}

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from opdsl.calculus import conditions, expand, facts, specialise
 from opdsl.errors import OpdslError, OpdslWarning
-from opdsl.expr import System
 from opdsl.grammar import parse_system
-from opdsl.residual import Coordinate, Derivative, IndexSum, Parameter, Pointwise, Residual
-from opdsl.simplify import ZERO, add, call, index_sum, mul, negate, number, power
+from opdsl.language.calculus import conditions, expand, facts, specialise
+from opdsl.language.constructors import ZERO, add, call, index_sum, mul, negate, number, power
+from opdsl.language.residual import Coordinate, Derivative, IndexSum, Parameter, Pointwise, Residual
+from opdsl.language.tree import System
 from tests.language_gallery import GALLERY
 
 U = {"coords": "t x y", "fields": "u v", "params": "nu k p"}
@@ -365,7 +365,7 @@ def test_a_complex_equation_has_real_and_imaginary_part() -> None:
 def test_complex_arithmetic(text: str, real: str, imaginary: str | None) -> None:
     import sympy
 
-    from opdsl.sympy_bridge import to_sympy
+    from opdsl.language.sympy_bridge import to_sympy
 
     a, b = (sympy.Function(n)(sympy.Symbol("x")) for n in "ab")
     z = {sympy.Function("z_0")(sympy.Symbol("x")): a, sympy.Function("z_1")(sympy.Symbol("x")): b}
@@ -376,7 +376,7 @@ def test_complex_arithmetic(text: str, real: str, imaginary: str | None) -> None
 
 def test_user_functions_are_differentiated_by_order() -> None:
     equation = only("d_x(R(u))", coords="x", functions="R", fields="u")
-    from opdsl.residual import Call
+    from opdsl.language.residual import Call
 
     assert equation == mul(Call("R", (Derivative("u"),), (1,)), Derivative("u", 0, (0,)))
 
@@ -472,7 +472,7 @@ def test_the_grammar_has_no_conflicts(caplog: pytest.LogCaptureFixture) -> None:
 
     from lark import Lark, logger
 
-    from opdsl.grammar.loader import _Classified, parser
+    from opdsl.grammar.lark_parser import _Classified, parser
 
     with caplog.at_level(logging.DEBUG, logger=logger.name):
         Lark(parser().source_grammar, parser="lalr", lexer=_Classified, debug=True, maybe_placeholders=False)

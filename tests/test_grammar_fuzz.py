@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.lark import from_lark
 from lark import Lark
 
-from opdsl.calculus import expand
 from opdsl.errors import LanguageError
 from opdsl.grammar import parse_system
-from opdsl.grammar.loader import parser
+from opdsl.grammar.lark_parser import parser
 from opdsl.grammar.malformed import CONTEXT, OTHER, SYNTAX
+from opdsl.language.calculus import expand
 from tests.language_gallery import GALLERY
 
 # What each terminal of the grammar may look like in the text.

@@ -14,7 +14,7 @@ from jax_corpus import CONTROL, DIRECTION, ELEMENTARY, GROUPS, MATRICES, POINT, 
 
 import opdsl
 from opdsl import backends
-from opdsl.backends.jax_rules import TABLE
+from opdsl.backends.jax.primitives import TABLE
 from opdsl.errors import MissingRuleError, OpdslWarning
 from opdsl.jets.directional import Directional
 from opdsl.jets.graph import Elementwise
@@ -287,7 +287,7 @@ def test_the_table_covers_jax_arithmetic() -> None:
 
 def test_a_primitive_without_a_rule_goes_by_its_first_derivative_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(TABLE, "tanh")
-    monkeypatch.setattr("opdsl.jets.derivative._announced", set())
+    monkeypatch.setattr("opdsl.jets.first_derivative._announced", set())
     with pytest.warns(OpdslWarning, match="'tanh' has no jet rule"):
         compare(lambda p: jnp.tanh(h(p)), 4)
 

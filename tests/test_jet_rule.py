@@ -15,11 +15,11 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 import opdsl
-from opdsl.backends.jax_rules import TABLE as JAX_TABLE
-from opdsl.backends.torch_rules import TABLE as TORCH_TABLE
+from opdsl.backends.jax.primitives import TABLE as JAX_TABLE
+from opdsl.backends.torch.primitives import TABLE as TORCH_TABLE
 from opdsl.errors import BackendError, OpdslWarning
-from opdsl.jets.series import PowerSeries
-from opdsl.jets.taylor import ELEMENTARY
+from opdsl.jets.elementary import ELEMENTARY
+from opdsl.jets.power_series import PowerSeries
 
 TEXTS = ("laplace(u)", "laplace(laplace(u))", "u_xxxxx")
 POINTS = np.array([[0.4, 0.7], [0.5, -1.0]])

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jax import lax, nn
 
 import opdsl
-from opdsl.backends.coverage import KINKS
+from docs.generate.coverage import KINKS
 
 Function = Callable[[Any], Any]
 

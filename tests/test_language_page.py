@@ -7,14 +7,14 @@ import re
 import warnings
 from pathlib import Path
 
+from docs.generate.language import page
 from opdsl.grammar.malformed import OTHER, SYNTAX
-from opdsl.grammar.reference import page
 
 PAGE = Path(__file__).parent.parent / "docs" / "language.md"
 
 
 def test_the_committed_page_is_up_to_date() -> None:
-    assert PAGE.read_text("utf-8") == page(), "run: python -m opdsl.grammar.reference > docs/language.md"
+    assert PAGE.read_text("utf-8") == page(), "run: python -m docs.generate.language > docs/language.md"
 
 
 def test_its_examples_run() -> None:

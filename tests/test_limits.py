@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 import opdsl
-from opdsl.calculus import differentiate, expand
-from opdsl.calculus.differentiate import Differentiator
 from opdsl.errors import LanguageError
 from opdsl.grammar import parse_system
-from opdsl.residual import Mul
-from opdsl.simplify import mul
+from opdsl.language.calculus import differentiate, expand
+from opdsl.language.calculus.differentiate import Differentiator
+from opdsl.language.constructors import mul
+from opdsl.language.residual import Mul
 from tests.language_gallery import GALLERY
 
 HOSTILE: list[tuple[str, dict[str, str], str]] = [
@@ -112,7 +112,8 @@ def test_no_text_is_compiled_executed_or_imported() -> None:
     """Python's own audit events while texts, good, bad and nasty, are read, expanded and printed."""
     code = """
         import sys, warnings
-        from opdsl.calculus import conditions, expand
+        from opdsl.language.calculus import conditions
+        from opdsl.language.calculus import expand
         from opdsl.errors import LanguageError
         from opdsl.grammar import parse_system
         from opdsl.grammar.malformed import CONTEXT, OTHER, SYNTAX

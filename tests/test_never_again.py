@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from opdsl.calculus import expand
 from opdsl.errors import OpdslError
 from opdsl.grammar import parse_system
-from opdsl.residual import Call, Coordinate, Derivative, Parameter, Pointwise
-from opdsl.simplify import ZERO, add, call, mul, negate, number, power
+from opdsl.language.calculus import expand
+from opdsl.language.constructors import ZERO, add, call, mul, negate, number, power
+from opdsl.language.residual import Call, Coordinate, Derivative, Parameter, Pointwise
 from tests.test_grammar import components, only
 
 

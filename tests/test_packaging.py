@@ -45,7 +45,7 @@ def test_import_loads_no_framework() -> None:
     """What makes an import slow, the heavy modules, is checked exactly; processor time is printed, with a generous bound."""
     code = (
         "import sys, time; import numpy; began = time.process_time(); import opdsl; took = time.process_time() - began\n"
-        "import opdsl.problem, opdsl.cli, json; opdsl.problem.load_problem('burgers'); opdsl.cli.make_parser()\n"
+        "import opdsl.training.problem, opdsl.cli, json; opdsl.training.problem.load_problem('burgers'); opdsl.cli.make_parser()\n"
         f"print(json.dumps([took, [name for name in {HEAVY!r} if name in sys.modules]]))"
     )
     took = []
@@ -72,7 +72,7 @@ def test_the_wheel_holds_code_grammar_problems_and_licence(tmp_path: Path) -> No
     subprocess.run(command, check=True, timeout=600, capture_output=True)
     (wheel,) = tmp_path.glob("opdsl-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    expected = {"opdsl/py.typed", "opdsl/problems/burgers.toml", "opdsl/cli.py"}
+    expected = {"opdsl/py.typed", "opdsl/training/problems/burgers.toml", "opdsl/cli.py"}
     expected |= {f"{name.replace('.', '/')}/__init__.py" for name in subpackages()}
     expected |= {f"opdsl/grammar/{path.name}" for path in (ROOT / "grammar").glob("*.lark")}
     assert expected <= names

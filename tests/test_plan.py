@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from opdsl.api import operator
-from opdsl.describe import bytes_text, operator_text, seconds_text, times
-from opdsl.plan import Plan
-from opdsl.split import split
-from opdsl.tuning import example
+from opdsl.evaluation.api import operator
+from opdsl.evaluation.tuning import example
+from opdsl.planning.plan import Plan
+from opdsl.planning.plan_text import bytes_text, operator_text, seconds_text, times
+from opdsl.strategies.linear_operators import split
 
 CASES: dict[str, dict[str, Any]] = {
     "laplace(u)": {"coords": "x[100]"},

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-import opdsl.tuning
-from opdsl import calibration
-from opdsl.api import operator
-from opdsl.calibration import SHIPPED, constants, save
+import opdsl.evaluation.tuning
 from opdsl.cli import main
-from opdsl.cost import Constants, Rates
 from opdsl.errors import BindingError, StrategyError
-from opdsl.plan import Plan
-from opdsl.planner import choose
-from opdsl.tuning import calibrate, example, predictions, round_robin
+from opdsl.evaluation.api import operator
+from opdsl.evaluation.tuning import calibrate, example, predictions, round_robin
+from opdsl.planning.plan import Plan
+from opdsl.planning.planner import choose
+from opdsl.pricing import rates
+from opdsl.pricing.cost import Constants, Rates
+from opdsl.pricing.rates import SHIPPED, constants, save
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +216,7 @@ def clockwork(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     def pretend(runners: Any, budget: float, **_: Any) -> Any:
         return {key: seconds.get(key[1], 9.0) for key in runners}
 
-    monkeypatch.setattr(opdsl.tuning, "round_robin", pretend)
+    monkeypatch.setattr(opdsl.evaluation.tuning, "round_robin", pretend)
     return seconds
 
 
@@ -330,7 +330,7 @@ def test_rates_of_other_versions_are_ignored(cache: Path, change: Any) -> None:
     found = json.loads(cache.read_text())
     change(found)
     cache.write_text(json.dumps(found))
-    calibration._measured.cache_clear()
+    rates._measured.cache_clear()
     assert constants("jax", "cpu") == SHIPPED["jax", "cpu"]
 
 
@@ -352,7 +352,7 @@ def test_rates_of_accelerators_are_labelled_as_guesses() -> None:
 
 
 def test_calibration_measures_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opdsl.tuning, "_CASES", (("laplace(u)", "x y", "", 16, 32), ("u_xxx", "x", "", 16, 32)))
+    monkeypatch.setattr(opdsl.evaluation.tuning, "_CASES", (("laplace(u)", "x y", "", 16, 32), ("u_xxx", "x", "", 16, 32)))
     said: list[str] = []
     found, device = calibrate("numpy", budget=20.0, progress=said.append)
     assert device == "cpu"
@@ -370,7 +370,7 @@ def test_calibration_measures_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_measures_prints_and_keeps(
     cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(opdsl.tuning, "_CASES", (("u_xx", "x", "", 8, 16),))
+    monkeypatch.setattr(opdsl.evaluation.tuning, "_CASES", (("u_xx", "x", "", 8, 16),))
     assert main(["tune", "--backend", "numpy", "--dry-run"]) == 0
     assert not cache.exists()
     assert main(["tune", "--backend", "numpy"]) == 0

@@ -10,11 +10,11 @@ import mpmath
 import numpy as np
 import pytest
 
-from opdsl import formulas
 from opdsl.errors import OpdslError, ProblemError
-from opdsl.problem import Problem, bundled_problems, load_problem, problem_from_text
-from opdsl.problem_tables import Condition
-from opdsl.training.references import cole_hopf
+from opdsl.training import losses
+from opdsl.training.problem import Problem, bundled_problems, load_problem, problem_from_text
+from opdsl.training.problem_tables import Condition
+from opdsl.training.reference_solutions import cole_hopf
 from opdsl.training.sampling import Sampler, comparison_points, slice_points, unit_points
 
 BUNDLED = (
@@ -113,7 +113,7 @@ def test_observations_are_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "seen.csv").write_text("t,x,u\n0.0,0.5,1.0\n0.5,1.0,-2.0\n")
     (tmp_path / "p.toml").write_text(HEAT + '[data]\nfile = "seen.csv"\n')
     problem = load_problem(tmp_path / "p.toml")
-    seen = formulas.observations(problem, 0)
+    seen = losses.observations(problem, 0)
     assert seen is not None
     np.testing.assert_array_equal(seen[0], [[0.0, 0.5], [0.5, 1.0]])
     np.testing.assert_array_equal(seen[1], [[1.0], [-2.0]])
@@ -122,14 +122,14 @@ def test_observations_are_read_from_a_file(tmp_path: Path) -> None:
 
 def test_noise_is_relative_and_repeatable() -> None:
     problem = load_problem("inverse_burgers")
-    places, values = formulas.observations(problem, 0) or (None, None)
+    places, values = losses.observations(problem, 0) or (None, None)
     assert places is not None
     assert values is not None
-    clean = formulas.reference_values(problem, places)
+    clean = losses.reference_values(problem, places)
     assert clean is not None
     spread = (values - clean).std() / clean.std()
     assert 0.008 < spread < 0.012
-    again = formulas.observations(problem, 0)
+    again = losses.observations(problem, 0)
     assert again is not None
     np.testing.assert_array_equal(values, again[1])
 
@@ -252,10 +252,10 @@ def test_reference_solves_equations_and_conditions(name: str) -> None:
     text = problem.reference.formulas[problem.fields[0]]
     with jax.enable_x64(True):
         network = {problem.fields[0]: ("0", text)}
-        inside = formulas.constraint_functions(replace(problem, network=replace(problem.network, constraints=network)), "jax")
+        inside = losses.constraint_functions(replace(problem, network=replace(problem.network, constraints=network)), "jax")
         u = inside[problem.fields[0]][1]
-        found = formulas.terms(problem, "jax")
-        points = formulas.place(problem, found, Sampler(problem, 1).draw(0))
+        found = losses.terms(problem, "jax")
+        points = losses.place(problem, found, Sampler(problem, 1).draw(0))
         for term in found:
             x = jax.numpy.asarray(points[term.points[0]][:32])
             given = {key: problem.constants[key] for key in term.parameters}
@@ -322,7 +322,7 @@ def test_every_draw_is_new_and_repeatable() -> None:
 
 def test_points_of_conditions_lie_where_the_conditions_hold() -> None:
     problem = heat()
-    points = formulas.place(problem, formulas.terms(problem, None), Sampler(problem, 0).draw(0))
+    points = losses.place(problem, losses.terms(problem, None), Sampler(problem, 0).draw(0))
     assert set(points) == {"interior", "initial", "left", "ring", "ring+"}
     assert (points["initial"][:, 0] == 0).all()
     assert np.ptp(points["initial"][:, 1]) > 1

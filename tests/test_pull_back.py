@@ -14,7 +14,7 @@ from engines import ENGINES, Engine
 import opdsl
 from opdsl.backends import get
 from opdsl.errors import StrategyError
-from opdsl.jets.cut import find_cut
+from opdsl.jets.bottleneck import find_cut
 
 RNG = np.random.default_rng(0)
 D, H = 24, 5

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opdsl.errors import BackendError, ProblemError
-from opdsl.problem import Problem, bundled_problems, load_problem, problem_from_text
-from opdsl.problem_tables import OptimiserSpec
-from opdsl.solve import Solution, _Run, solve
 from opdsl.training import checkpoint
+from opdsl.training.problem import Problem, bundled_problems, load_problem, problem_from_text
+from opdsl.training.problem_tables import OptimiserSpec
+from opdsl.training.solve import Solution, _Run, solve
 from opdsl.training.trainer import learning_rate
 
 BACKENDS = ("jax", "torch")

@@ -16,9 +16,9 @@ import torch
 
 import opdsl
 from opdsl import backends
-from opdsl.jets import special
-from opdsl.jets.special import SPECIAL
-from opdsl.jets.taylor import Elementary
+from opdsl.jets import special_functions
+from opdsl.jets.elementary import Elementary
+from opdsl.jets.special_functions import SPECIAL
 
 ORDER = 6
 JAX, TORCH = backends.get("jax").ops, backends.get("torch").ops
@@ -27,22 +27,22 @@ Case = tuple[Elementary, Callable[[Any], Any], tuple[float, ...], tuple[Any, ...
 CASES: dict[str, Case] = {
     "lgamma": (SPECIAL["lgamma"], mpmath.loggamma, (0.3, 1.0, 7.5), (JAX, TORCH)),
     "digamma": (SPECIAL["digamma"], mpmath.digamma, (0.3, 1.0, 7.5), (JAX, TORCH)),
-    "polygamma": (special.polygamma(2), lambda t: mpmath.polygamma(2, t), (0.4, 3.0), (JAX, TORCH)),
-    "zeta": (special.hurwitz_zeta(3.5), lambda t: mpmath.zeta(3.5, t), (0.4, 3.0), (JAX, TORCH)),
+    "polygamma": (special_functions.polygamma(2), lambda t: mpmath.polygamma(2, t), (0.4, 3.0), (JAX, TORCH)),
+    "zeta": (special_functions.hurwitz_zeta(3.5), lambda t: mpmath.zeta(3.5, t), (0.4, 3.0), (JAX, TORCH)),
     "gammainc": (
-        special.incomplete_gamma(torch.tensor(1.3, dtype=torch.float64), upper=False),
+        special_functions.incomplete_gamma(torch.tensor(1.3, dtype=torch.float64), upper=False),
         lambda t: mpmath.gammainc(1.3, 0, t, regularized=True),
         (0.2, 1.0, 6.0),
         (TORCH,),
     ),
     "gammaincc": (
-        special.incomplete_gamma(np.float64(0.7), upper=True),
+        special_functions.incomplete_gamma(np.float64(0.7), upper=True),
         lambda t: mpmath.gammainc(0.7, t, mpmath.inf, regularized=True),
         (0.2, 1.0, 6.0),
         (JAX,),
     ),
     "betainc": (
-        special.incomplete_beta(np.float64(1.3), np.float64(0.7)),
+        special_functions.incomplete_beta(np.float64(1.3), np.float64(0.7)),
         lambda t: mpmath.betainc(1.3, 0.7, 0, t, regularized=True),
         (0.1, 0.5, 0.8),
         (JAX,),

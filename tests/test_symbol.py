@@ -9,7 +9,7 @@ import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opdsl.symbol import Monomial, Polynomial, monomial_factorial
+from opdsl.algebra.polynomial import Monomial, Polynomial, monomial_factorial
 
 x, y, z = (Polynomial.variable(i) for i in range(3))
 SYMBOLS = sympy.symbols("x0:3")

@@ -13,7 +13,7 @@ import pytest
 from references import assert_close
 
 from opdsl import backends
-from opdsl.jets.taylor import ELEMENTARY, Elementary, convolve, polynomial, power
+from opdsl.jets.elementary import ELEMENTARY, Elementary, convolve, polynomial, power
 
 NUMPY = backends.get("numpy").ops
 JAX = backends.get("jax").ops

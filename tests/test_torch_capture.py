@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import opdsl
 from opdsl.backends import get
-from opdsl.backends.torch_capture import capture
+from opdsl.backends.torch.capture import capture
 from opdsl.errors import BackendError, CaptureError, OpdslWarning, RowMixingError, ShapeError, StrategyError
 
 LAPLACE = opdsl.operator("laplace(u)", coords="x y")
@@ -409,12 +409,12 @@ def test_literals_and_closed_over_tensors_are_live_where_they_should_be():
 
 
 def test_a_new_closure_over_new_parameters_reuses_the_recording(monkeypatch):
-    from opdsl.backends import torch_cache
+    from opdsl.backends.torch import cache
 
     net, x = mlp(), points()
     calls = []
-    original = torch_cache.capture
-    monkeypatch.setattr(torch_cache, "capture", lambda *args: calls.append(1) or original(*args))
+    original = cache.capture
+    monkeypatch.setattr(cache, "capture", lambda *args: calls.append(1) or original(*args))
 
     def evaluate(params):
         return LAPLACE(lambda p: torch.func.functional_call(net, params, (p,)), x)

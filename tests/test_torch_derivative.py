@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 import opdsl
-from opdsl.backends.torch_rules import TABLE
+from opdsl.backends.torch.primitives import TABLE
 from opdsl.errors import CaptureError, MissingRuleError, OpdslWarning
-from opdsl.jets import derivative
+from opdsl.jets import first_derivative
 
 POINTS = torch.tensor([[0.61, -0.18], [-0.27, 0.55], [0.14, 0.29]], dtype=torch.float64)
 W = torch.tensor([[0.3, -0.8, 0.5], [0.9, 0.2, -0.4]], dtype=torch.float64)
@@ -173,7 +173,7 @@ def test_what_cannot_be_differentiated_twice_is_refused_by_name() -> None:
 
 
 def test_an_operator_of_a_library_warns_once_and_says_how_to_register(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opdsl.jets.derivative._announced", set())
+    monkeypatch.setattr("opdsl.jets.first_derivative._announced", set())
 
     @torch.library.custom_op("opdsl_test::cubic", mutates_args=())
     def cubic(a: Tensor, b: Tensor) -> Tensor:
@@ -209,9 +209,9 @@ def test_operators_of_torch_without_a_rule(name: str, monkeypatch: pytest.Monkey
 
     truth = op(scalar, SPACE)
     monkeypatch.delitem(TABLE, name, raising=False)
-    monkeypatch.setattr("opdsl.jets.derivative._announced", set())
+    monkeypatch.setattr("opdsl.jets.first_derivative._announced", set())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OpdslWarning)
         found = opdsl.operator("laplace(u) + u_xxy", coords="x y z")(lambda x: scalar(x) + 0.0, SPACE)
     torch.testing.assert_close(found, truth, rtol=1e-11, atol=1e-11)
-    assert derivative._announced == {("torch", name)}
+    assert first_derivative._announced == {("torch", name)}

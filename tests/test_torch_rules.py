@@ -12,9 +12,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch_corpus import EXPLICIT, FUNCTIONS, POINTS
 
 import opdsl
-from opdsl.backends import torch_rules
-from opdsl.backends.torch_capture import capture
-from opdsl.backends.torch_rules import TABLE
+from opdsl.backends.torch import primitives
+from opdsl.backends.torch.capture import capture
+from opdsl.backends.torch.primitives import TABLE
 from opdsl.errors import MissingRuleError
 from opdsl.jets.graph import Bilinear, Linear, evaluate
 
@@ -140,7 +140,7 @@ def test_every_entry_names_an_operator():
 
 
 def test_fused_cells_of_cuda_are_the_cells():
-    from opdsl.backends.torch_decompose import decompose
+    from opdsl.backends.torch.decompositions import decompose
 
     x, h, c = (torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(k)) for k in range(3))
     for cell, op in (
@@ -199,7 +199,7 @@ def test_a_rule_of_the_users_own():
     x = POINTS[:2]
     with pytest.raises(MissingRuleError, match=r"opdsl_test\.cube"):
         SECOND(lambda p: torch.ops.opdsl_test.cube(p).sum(1), x)
-    torch_rules.enter("opdsl_test::cube", torch_rules.Elementwise(torch_rules.power(3)))
+    primitives.enter("opdsl_test::cube", primitives.Elementwise(primitives.power(3)))
     try:
         assert_close(SECOND(lambda p: torch.ops.opdsl_test.cube(p).sum(1), x), 6 * x.sum(1))
     finally:

@@ -7,8 +7,8 @@ import warnings
 from typing import Any
 
 import opdsl
-from opdsl.calculus import expand
 from opdsl.grammar import parse_system
+from opdsl.language.calculus import expand
 
 from .timing import measured_in
 

@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from cases import Case, cases
 
-from opdsl.api import operator
-from opdsl.calibration import framework_version
-from opdsl.tuning import example, measure
+from opdsl.evaluation.api import operator
+from opdsl.evaluation.tuning import example, measure
+from opdsl.pricing.rates import framework_version
 
 HERE = Path(__file__).parent
 

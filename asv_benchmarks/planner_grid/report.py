@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from cases import Case, cases
 
-from opdsl.api import operator
-from opdsl.calibration import SHIPPED
-from opdsl.cost import COUNTED, Constants, Rates, fit, price
-from opdsl.counting import Effort
-from opdsl.planner import Network, Settings, choose, make_plan
+from opdsl.evaluation.api import operator
+from opdsl.planning.planner import Network, Settings, choose, make_plan
+from opdsl.pricing.cost import COUNTED, Constants, Rates, fit, price
+from opdsl.pricing.counting import Effort
+from opdsl.pricing.rates import SHIPPED
 from opdsl.strategies import STRATEGIES
 
 HERE = Path(__file__).parent

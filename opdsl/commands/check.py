@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from opdsl.errors import LanguageError
-    from opdsl.expr import System
+    from opdsl.language.tree import System
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def _wrong(path: Path, given: argparse.Namespace) -> Iterator[str]:
     """Everything that is wrong with a file, each with ``file:line`` where a place is known."""
     from opdsl.errors import LanguageError, OpdslError, OpErrors
     from opdsl.grammar import parse_system
-    from opdsl.problem import load_problem
+    from opdsl.training.problem import load_problem
 
     try:
         if path.suffix == ".toml":
@@ -67,8 +67,8 @@ def _wrong(path: Path, given: argparse.Namespace) -> Iterator[str]:
 
 def _expansion_errors(system: System) -> Iterator[LanguageError]:
     """Expand the equations one by one, so that one that fails does not hide the next."""
-    from opdsl.calculus import conditions, expand
     from opdsl.errors import LanguageError
+    from opdsl.language.calculus import conditions, expand
 
     # An open length is checked at the smallest one that has all operators.
     dimension = None if system.symbolic is None else 3

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Plan and print."""
-    from opdsl.api import operator
     from opdsl.errors import BindingError
+    from opdsl.evaluation.api import operator
 
     try:
         widths = tuple(int(part) for part in given.network.lower().split("x"))

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print."""
-    from opdsl.problem import bundled_problems, load_problem
+    from opdsl.training.problem import bundled_problems, load_problem
 
     if given.name:
         print(load_problem(given.name).source, end="")

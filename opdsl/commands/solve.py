@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from opdsl.solve import Solution
+    from opdsl.training.solve import Solution
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,9 +37,9 @@ def _count(text: str) -> int:
 
 def run(given: argparse.Namespace) -> int:
     """Train and report."""
-    from opdsl.problem import load_problem
-    from opdsl.progress import bars
-    from opdsl.solve import solve
+    from opdsl.training.problem import load_problem
+    from opdsl.training.progress import bars
+    from opdsl.training.solve import solve
 
     problem = load_problem(given.problem)
     folder = given.out or Path("runs") / f"{problem.name}-{given.backend}"

@@ -18,18 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Measure, print, keep."""
-    from opdsl import calibration
-    from opdsl.describe import seconds_text
-    from opdsl.tuning import calibrate, predictions
+    from opdsl.evaluation.tuning import calibrate, predictions
+    from opdsl.planning.plan_text import seconds_text
+    from opdsl.pricing import rates
 
-    names = given.backend or [b for b in ("jax", "torch", "numpy") if calibration.framework_version(b)]
+    names = given.backend or [b for b in ("jax", "torch", "numpy") if rates.framework_version(b)]
     for name in names:
-        print(f"{name} {calibration.framework_version(name)}")
+        print(f"{name} {rates.framework_version(name)}")
         found, device = calibrate(name, budget=given.seconds, progress=lambda text: print(f"  {text}", file=sys.stderr))
         print(f"  a network 128x128x128 on 1024 points, {device}:")
         for what, seconds in predictions(name, device, found).items():
             print(f"    {what}: {seconds_text(seconds)}")
         if not given.dry_run:
-            path = calibration.save(name, device, found)
+            path = rates.save(name, device, found)
             print("  not kept: OPDSL_CACHE_DIR is empty" if path is None else f"  kept in {path}")
     return 0

@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from opdsl.jets.elementary import Elementary, Series, Term
 from opdsl.jets.graph import Array
 from opdsl.jets.jet import Jet
-from opdsl.jets.taylor import Elementary, Series, Term
 
 Parts = tuple[Array | None, ...]
 Needed = frozenset[int]
@@ -76,7 +76,7 @@ def powers(n: Sequence[Term], order: int) -> list[Series]:
 
     Only m ≤ j ≤ K occur; missing n_j count as zero.
     """
-    from opdsl.jets.taylor import convolve, plus, times
+    from opdsl.jets.elementary import convolve, plus, times
 
     base = [None, *n[1:], *[None] * (order + 1 - len(n))][: order + 1]
     table: list[Series] = [[], base]

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from opdsl.jets.algebra import Algebra, Needed, Pairing, powers
+from opdsl.jets.elementary import Elementary, Series, Term, plus, times
 from opdsl.jets.graph import Array
 from opdsl.jets.jet import Jet, align, per_point_error
-from opdsl.jets.taylor import Elementary, Series, Term, plus, times
 
 
 @dataclass(frozen=True)

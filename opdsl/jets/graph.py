@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from opdsl.jets.taylor import Elementary
+    from opdsl.jets.elementary import Elementary
 
 Array = Any
 """An array of whichever framework is in use. The engine never looks inside."""
@@ -44,7 +44,7 @@ class Constant(Rule):
 
 @dataclass(frozen=True, slots=True)
 class Elementwise(Rule):
-    """y = σ(a) for one operand, element by element. ``function`` is an entry of `opdsl.jets.taylor`."""
+    """y = σ(a) for one operand, element by element. ``function`` is an entry of `opdsl.jets.elementary`."""
 
     function: Elementary
 
@@ -95,7 +95,7 @@ class Composed(Rule):
 
 @dataclass(frozen=True, slots=True)
 class Derived(Composed):
-    """Composed of the program of the first derivative (`opdsl.jets.derivative`): the fallback, and declared derivatives."""
+    """Composed of the program of the first derivative (`opdsl.jets.first_derivative`): the fallback, and declared derivatives."""
 
 
 def chooses(*kinds: type[Rule]) -> Callable[[F], F]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from opdsl.errors import MissingRuleError
 from opdsl.jets.algebra import Algebra, Needed, Pairing
+from opdsl.jets.elementary import ELEMENTARY, Elementary
 from opdsl.jets.graph import (
     Array,
     Bilinear,
@@ -27,7 +28,6 @@ from opdsl.jets.graph import (
     Value,
 )
 from opdsl.jets.jet import Jet
-from opdsl.jets.taylor import ELEMENTARY, Elementary
 
 Operand = Any
 """A `Jet`, or a plain array (a value without derivatives)."""

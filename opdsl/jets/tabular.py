@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from opdsl.jets.algebra import Algebra, Needed, Pairing
+from opdsl.jets.elementary import Elementary, Term, plus, scale, times
 from opdsl.jets.graph import Array
 from opdsl.jets.jet import Jet, align
-from opdsl.jets.taylor import Elementary, Term, plus, scale, times
 
 Rows = Mapping[int, Sequence[tuple[int, int, float]]]
 """For each channel the terms (i, j, m) of its product rule between channels i, j ≥ 1, i ≤ j, m already doubled for i < j."""

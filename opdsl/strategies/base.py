@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from opdsl.counting import CountingOps, Effort, Execution, Shape, stand_ins
 from opdsl.jets.graph import Array, Graph
-from opdsl.pointwise import Environment
-from opdsl.split import LinearOperator
+from opdsl.pricing.counting import CountingOps, Effort, Execution, Shape, stand_ins
+from opdsl.strategies.environment import Environment
+from opdsl.strategies.linear_operators import LinearOperator
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Surroundings:
     """Where a method would be evaluated, as far as its work depends on it.
 
     Args:
-        graph: the captured network, or a description of one (`opdsl.counting.layers`).
+        graph: the captured network, or a description of one (`opdsl.pricing.counting.layers`).
         points: number of points.
         execution: how the backend runs it.
         space: the columns over which index sums run.

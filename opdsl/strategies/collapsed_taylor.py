@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from opdsl.directions import spread_over_directions
-from opdsl.residual import Pointwise
-from opdsl.split import LinearOperator, labels_in
+from opdsl.algebra.directions import spread_over_directions
+from opdsl.algebra.polynomial import Polynomial
+from opdsl.language.residual import Pointwise
 from opdsl.strategies.base import Method, Refusal, Request, Strategy
+from opdsl.strategies.direction_groups import Direction, Need, Needs, build, diagonal, first_order, spread_of
 from opdsl.strategies.dof import substitute_known
-from opdsl.strategies.layout import Direction, Need, Needs, build, diagonal, first_order, spread_of
-from opdsl.symbol import Polynomial
+from opdsl.strategies.linear_operators import LinearOperator, labels_in
 
 _MOST_TERMS = 3000
 
@@ -18,7 +18,7 @@ class CollapsedTaylor(Strategy):
 
     The top coefficient of σ∘h is linear in that of h, so Σ_r w_r h_{K,r} is carried instead of R coefficients. Mixed partial
     derivatives are interpolated exactly, with fewer directions than the published sets where better ones are known
-    (`opdsl.directions`). Lower orders reuse directions of higher ones; coefficients may be known at run time only.
+    (`opdsl.algebra.directions`). Lower orders reuse directions of higher ones; coefficients may be known at run time only.
 
     Reference: Dangel, Siebert, Zeinhofer, Walther, *Collapsing Taylor Mode Automatic Differentiation*, arXiv:2505.13644,
     eqs. 6–9; Griewank, Utke, Walther, Math. Comp. 69 (2000) 1117–1130.

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from opdsl.derivative_space import DerivativeSpace, derivative_space
+from opdsl.algebra.derivative_space import DerivativeSpace, derivative_space
+from opdsl.algebra.polynomial import Polynomial
 from opdsl.jets.graph import Array, Graph
 from opdsl.jets.jet import Jet
 from opdsl.jets.propagate import push_forward
 from opdsl.jets.tabular import RuntimeTop, Tabular
-from opdsl.pointwise import Environment
-from opdsl.residual import Number, Pointwise
-from opdsl.split import LinearOperator, Term
+from opdsl.language.residual import Number, Pointwise
 from opdsl.strategies.base import Delivered, Method, Refusal, Request, Strategy, columns
 from opdsl.strategies.dof import substitute_known
-from opdsl.symbol import Polynomial
+from opdsl.strategies.environment import Environment
+from opdsl.strategies.linear_operators import LinearOperator, Term
 
 _MOST_CHANNELS = 400
 _MOST_TERMS = 2000

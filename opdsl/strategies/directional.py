@@ -21,10 +21,10 @@ from opdsl.jets.directional import Directional, Reduction, Top
 from opdsl.jets.graph import Array, Graph
 from opdsl.jets.jet import Jet
 from opdsl.jets.propagate import push_forward
-from opdsl.pointwise import Environment
-from opdsl.residual import Number, Pointwise
-from opdsl.split import LinearOperator
+from opdsl.language.residual import Number, Pointwise
 from opdsl.strategies.base import Delivered, Method, columns
+from opdsl.strategies.environment import Environment
+from opdsl.strategies.linear_operators import LinearOperator
 
 Floats = npt.NDArray[np.float64]
 MOST_ENTRIES = 2**28

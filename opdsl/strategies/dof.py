@@ -8,13 +8,13 @@ from fractions import Fraction
 
 import numpy as np
 
-from opdsl.quadratic import sum_of_squares
-from opdsl.residual import Coordinate, Number, Parameter, Pointwise
-from opdsl.simplify import children, mul, rebuild
-from opdsl.split import LinearOperator, labels_in, split_number
+from opdsl.algebra.polynomial import Polynomial
+from opdsl.algebra.quadratic_forms import sum_of_squares
+from opdsl.language.constructors import children, mul, rebuild
+from opdsl.language.residual import Coordinate, Number, Parameter, Pointwise
 from opdsl.strategies.base import Method, Refusal, Request, Strategy
-from opdsl.strategies.layout import Direction, Need, Needs, build, first_order, number_one, spread_of
-from opdsl.symbol import Polynomial
+from opdsl.strategies.direction_groups import Direction, Need, Needs, build, first_order, number_one, spread_of
+from opdsl.strategies.linear_operators import LinearOperator, labels_in, split_number
 
 
 class DOF(Strategy):

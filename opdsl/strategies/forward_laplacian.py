@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opdsl.strategies.base import Method, Refusal, Request, Strategy
-from opdsl.strategies.layout import Needs, build, diagonal, first_order, spread_of
+from opdsl.strategies.direction_groups import Needs, build, diagonal, first_order, spread_of
 
 
 class ForwardLaplacian(Strategy):

@@ -8,10 +8,10 @@ from itertools import product
 from typing import Any
 
 from opdsl.jets.graph import Array, Graph, evaluate
-from opdsl.pointwise import Environment
-from opdsl.residual import Axis
-from opdsl.split import LinearOperator
+from opdsl.language.residual import Axis
 from opdsl.strategies.base import Delivered, Method, Refusal, Request, Strategy, columns
+from opdsl.strategies.environment import Environment
+from opdsl.strategies.linear_operators import LinearOperator
 
 Axes = tuple[int, ...]
 _MOST = 5_000

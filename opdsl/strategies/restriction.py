@@ -18,18 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from opdsl.jets.cut import Cut
+from opdsl.jets.bottleneck import Cut
+from opdsl.jets.elementary import power
 from opdsl.jets.graph import Array, Bilinear, Elementwise, Graph, Node, Sum, Value
-from opdsl.jets.taylor import power
-from opdsl.pointwise import Environment
-from opdsl.residual import Number, Parameter, Pointwise
-from opdsl.simplify import children, mul, rebuild
-from opdsl.split import LinearOperator, Term
+from opdsl.language.constructors import children, mul, rebuild
+from opdsl.language.residual import Number, Parameter, Pointwise
 from opdsl.strategies.base import Delivered, Method, Refusal, Request, Strategy
 from opdsl.strategies.collapsed_taylor import CollapsedTaylor
 from opdsl.strategies.derivative_space import DerivativeSpaceStrategy
 from opdsl.strategies.dof import DOF
+from opdsl.strategies.environment import Environment
 from opdsl.strategies.forward_laplacian import ForwardLaplacian
+from opdsl.strategies.linear_operators import LinearOperator, Term
 from opdsl.strategies.n_tangentprop import NTangentProp
 from opdsl.strategies.reverse_gradient import ReverseGradientMethod
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from opdsl.jets.graph import Array, Graph, evaluate
-from opdsl.pointwise import Environment
-from opdsl.split import LinearOperator
 from opdsl.strategies.base import Delivered, Method, Refusal, Request, Strategy, columns
+from opdsl.strategies.environment import Environment
+from opdsl.strategies.linear_operators import LinearOperator
 
 
 @dataclass(frozen=True)

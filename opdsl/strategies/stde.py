@@ -14,15 +14,15 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from opdsl.counting import Effort
 from opdsl.errors import StrategyError
-from opdsl.jets.cut import Cut, find_cut, unit_directions, whole_cut
+from opdsl.jets.bottleneck import Cut, find_cut, unit_directions, whole_cut
 from opdsl.jets.graph import Array, Graph
-from opdsl.pointwise import Environment
-from opdsl.residual import Number, Parameter, Pointwise, contiguous
-from opdsl.simplify import mul
-from opdsl.split import ONE, LinearOperator, Term, labels_in
+from opdsl.language.constructors import mul
+from opdsl.language.residual import Number, Parameter, Pointwise, contiguous
+from opdsl.pricing.counting import Effort
 from opdsl.strategies.base import Method, Refusal, Request, Strategy, Surroundings
+from opdsl.strategies.environment import Environment
+from opdsl.strategies.linear_operators import ONE, LinearOperator, Term, labels_in
 from opdsl.strategies.restriction import (
     Block,
     NotSuitable,

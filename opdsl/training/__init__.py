@@ -1,1 +1,1 @@
-"""Training of physics-informed networks: points, networks and the two trainers behind `opdsl.solve`."""
+"""Training of physics-informed networks: points, networks and the two trainers behind `opdsl.training.solve`."""

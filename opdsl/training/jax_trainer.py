@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from opdsl.formulas import constraint_functions
-from opdsl.problem_tables import OptimiserSpec
+from opdsl.training.losses import constraint_functions
 from opdsl.training.network import ArrayFunctions, TrialFunction
+from opdsl.training.problem_tables import OptimiserSpec
 from opdsl.training.trainer import Points, Setting, Trainer
 
 _ACTIVATIONS: dict[str, Callable[[Any], Any]] = {

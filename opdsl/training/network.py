@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from opdsl.problem import Problem
+from opdsl.training.problem import Problem
 
 Weights = dict[str, npt.NDArray[np.float64]]
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import qmc
 
-from opdsl.problem import Problem
-from opdsl.problem_tables import Condition
+from opdsl.training.problem import Problem
+from opdsl.training.problem_tables import Condition
 
 Points = npt.NDArray[np.float64]
 

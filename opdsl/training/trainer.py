@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from opdsl.formulas import Term
-from opdsl.problem import Problem
-from opdsl.problem_tables import OptimiserSpec
+from opdsl.training.losses import Term
+from opdsl.training.problem import Problem
+from opdsl.training.problem_tables import OptimiserSpec
 
 Points = npt.NDArray[np.float64]
 

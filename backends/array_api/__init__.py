@@ -1,0 +1,1 @@
+"""NumPy and any other array-API namespace: trace a function, map its calls."""

@@ -1,0 +1,1 @@
+"""JAX: capture a function, map its primitives, compile."""

@@ -1,0 +1,221 @@
+"""JAX: functions of one point, mapped over the batch with `jax.vmap`.
+
+Importing this module does not import JAX: `Backend.is_array` must be able to answer "no" without it. `jit`, `grad`, `vmap`,
+`jvp`, sharding and `lax` control flow around an operator belong to the user; everything here composes with them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from opdsl.backends.base import ArrayOps, Backend, Capture, Evaluator
+from opdsl.errors import BackendError, BindingError, ShapeError
+
+if TYPE_CHECKING:
+    from opdsl.backends.jax.cache import ParameterisedCaptures
+    from opdsl.jets.graph import Array
+
+_FUNCTION_TYPES = {
+    ("equinox._module", "Module"),
+    ("equinox", "Module"),
+    ("flax.linen.module", "Module"),
+    ("flax.nnx.module", "Module"),
+    ("flax.nnx.pytreelib", "Pytree"),
+}
+
+
+class JaxBackend(Backend):
+    """The JAX backend.
+
+    A field is a function of one point: ``u(point)`` with ``point`` of shape (d,), returning a scalar or (m,). Functions of a
+    batch are accepted with ``batched=True`` and checked for rows that mix.
+    """
+
+    name = "jax"
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("jax") is None:
+            raise ImportError("No module named 'jax'")
+
+    @cached_property
+    def _parameterised(self) -> ParameterisedCaptures:
+        from opdsl.backends.jax.cache import ParameterisedCaptures
+
+        return ParameterisedCaptures()
+
+    @cached_property
+    def ops(self) -> ArrayOps:  # type: ignore[override]
+        """Array operations; importing them imports JAX."""
+        from opdsl.backends.jax.array_ops import JaxOps
+
+        return JaxOps()
+
+    def is_array(self, value: object) -> bool:
+        """Whether ``value`` is a `jax.Array` or a tracer."""
+        jax = sys.modules.get("jax")
+        return jax is not None and hasattr(jax, "Array") and isinstance(value, jax.Array)
+
+    def is_function(self, value: object) -> bool:
+        """Whether ``value`` is recognisably a JAX function: an Equinox or Flax module, a jitted or custom-rule function."""
+        kinds = [(kind.__module__ or "", kind.__name__) for kind in type(value).__mro__]
+        if any(kind in _FUNCTION_TYPES for kind in kinds):
+            return True
+        return callable(value) and any(module.split(".")[0] in ("jax", "jaxlib") for module, _ in kinds)
+
+    def capture(self, function: Callable[..., Any], x: Array, *, params: Any = None, batched: bool = False) -> Capture:
+        """Trace ``function`` at one point; see `Backend.capture`."""
+        from opdsl.backends.jax.capture import capture
+
+        if params is None:
+            return capture(function, x, batched=batched)
+        return self._parameterised(function, x, params, batched)
+
+    def compile(self, evaluator: Evaluator, example: tuple[Any, Array, Mapping[str, Array]]) -> Callable[..., tuple[Array, ...]]:
+        """`jax.jit` of the computation at one point, mapped over the points. Nothing is specialised to ``example``."""
+        import jax
+        import jax.numpy as jnp
+
+        from opdsl.backends.jax.half_precision import up
+
+        mapped_names = evaluator.per_point_bindings
+
+        def points(constants: Any, x: Array, bindings: Mapping[str, Array]) -> tuple[Array, ...]:
+            x, bindings = up(x), {name: up(value) for name, value in bindings.items()}
+
+            def at_point(point: Array, here: Mapping[str, Array]) -> tuple[Array, ...]:
+                return tuple(evaluator.call(constants, point, here))
+
+            axes = {name: 0 if name in mapped_names else None for name in bindings}
+            if x.shape[0]:
+                return tuple(jax.vmap(at_point, in_axes=(0, axes))(x, dict(bindings)))
+            # No points: only the shapes are wanted, and reductions of nothing must not be reached.
+            one = jnp.zeros((1, *x.shape[1:]), x.dtype)
+            filled = {
+                name: jnp.zeros((1, *value.shape[1:]), value.dtype) if name in mapped_names else value
+                for name, value in bindings.items()
+            }
+            shapes = jax.eval_shape(lambda: points(constants, one, filled))
+            return tuple(jnp.zeros((0, *s.shape[1:]), s.dtype) for s in shapes)
+
+        compiled: Callable[..., tuple[Array, ...]] = jax.jit(points)
+        return compiled
+
+    def bind(
+        self,
+        evaluate: Callable[[Any, Array, Mapping[str, Array]], Any],
+        functions: Sequence[Any],
+        captures: Sequence[Capture],
+        params: Any,
+    ) -> Any:
+        """``step(x, **given)``, or with parameters ``step(params, x, **given)``; ordinary JAX functions."""
+        if params is None:
+
+            def step(x: Array, **given: Array) -> Any:
+                return evaluate([c.constants for c in captures], x, given)
+
+            return step
+        import jax
+
+        from opdsl.backends.jax.capture import leaf_positions
+
+        where, structure = leaf_positions(params), jax.tree_util.tree_structure(params)
+        leading = [jax.tree_util.tree_leaves(params)[i] for i in where]
+        # Coefficient functions and functions of the text take no parameters: theirs do not begin with the leaves.
+        def owns(capture: Capture) -> bool:
+            head = capture.constants[: len(leading)]
+            return len(head) == len(leading) and all(a is b for a, b in zip(head, leading, strict=True))
+
+        owners = [k < len(functions) and owns(c) for k, c in enumerate(captures)]
+
+        def step_with_params(params: Any, x: Array, **given: Array) -> Any:
+            found = jax.tree_util.tree_structure(params)
+            if found != structure:
+                raise BindingError(f"step was bound to parameters of structure {structure}, not {found}; bind it again.")
+            leaves = jax.tree_util.tree_leaves(params)
+            constants = [
+                (*(leaves[i] for i in where), *c.constants[len(where) :]) if owner else c.constants
+                for c, owner in zip(captures, owners, strict=True)
+            ]
+            return evaluate(constants, x, given)
+
+        return step_with_params
+
+    def in_pieces(
+        self, run: Callable[[Array, Mapping[str, Array]], tuple[Array, ...]], x: Array, rows: Mapping[str, Array], size: int
+    ) -> tuple[Array, ...]:
+        import jax
+        import jax.numpy as jnp
+
+        n = x.shape[0]
+        count = -(-n // size)
+
+        def cut(a: Array) -> Array:
+            filled = jnp.concatenate([a, jnp.broadcast_to(a[-1:], (count * size - n, *a.shape[1:]))])
+            return jnp.reshape(filled, (count, size, *a.shape[1:]))
+
+        mapped = jax.lax.map(jax.checkpoint(lambda piece: run(*piece)), jax.tree.map(cut, (x, dict(rows))))
+        return tuple(jnp.reshape(r, (count * size, *r.shape[2:]))[:n] for r in mapped)
+
+    def normal(self, key: Any, shape: Sequence[int], x: Array) -> Array:
+        """``key``: an integer or a key of ``jax.random``."""
+        from opdsl.backends.jax.random import normal
+
+        return normal(key, tuple(shape), x.dtype)
+
+    def subsets(self, key: Any, count: int, size: int, of: int, x: Array) -> Array:
+        from opdsl.backends.jax.random import subsets
+
+        return subsets(key, count, size, of)
+
+    def keys(self, key: Any, count: int) -> Sequence[Any]:
+        from opdsl.backends.jax.random import keys
+
+        return keys(key, count)
+
+    def at_points(self, function: Callable[..., Any], x: Array) -> Array:
+        """A coefficient function of one point, mapped over the points."""
+        import jax
+
+        return jax.vmap(function)(x)
+
+    def concrete(self, value: Any) -> Any:
+        """None for tracers: their values are not known while planning."""
+        import jax
+        import numpy as np
+
+        if isinstance(value, jax.core.Tracer):
+            return None
+        return np.asarray(value, dtype=np.float64)
+
+    def prepare(self, x: Any, *, like: Any = None) -> Array:
+        """The points as a floating `jax.Array` of shape (n, d) or (d,); the dtype is never changed silently."""
+        import jax.numpy as jnp
+
+        if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+            raise BackendError(f"points are an array of shape (n, d), not a {type(x).__name__}; write jnp.asarray(…).")
+        if len(x.shape) not in (1, 2):
+            raise ShapeError(f"points have shape (n, d), or (d,) for one point; got {tuple(x.shape)}.")
+        if self.is_array(x):
+            array = x
+        elif type(x).__module__.split(".")[0] == "numpy":
+            array = jnp.asarray(x)
+            if array.dtype != x.dtype:
+                raise BackendError(
+                    f"x is {x.dtype}, which JAX would cut to {array.dtype}. Enable 64-bit numbers with "
+                    f"jax.config.update('jax_enable_x64', True), or pass x.astype('{array.dtype}')."
+                )
+        else:
+            raise BackendError(f"the jax backend takes JAX or NumPy arrays, not {type(x).__module__}.{type(x).__name__}.")
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise BackendError(f"points are {array.dtype}; derivatives need floating points: x.astype('float32').")
+        return array
+
+    def fingerprint(self, function: Any) -> Hashable | None:
+        """Code, closure, arrays by identity, and JAX's settings; None where a tracer or something unknown is involved."""
+        from opdsl.backends.jax.cache import identity
+
+        return identity(function)

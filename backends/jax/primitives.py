@@ -1,0 +1,413 @@
+"""How each JAX primitive meets a jet: one table, by the primitive's name.
+
+An entry is a rule, or a function from the `Equation` to a rule where its parameters or dtypes matter. Primitives that are
+not in the table get a rule that raises `MissingRuleError` when a jet reaches them. Composed rules that other backends need too
+live in `opdsl.jets.composite_rules`; here are only those whose definition is a JAX primitive's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from opdsl.backends.jax import control_flow
+from opdsl.backends.jax.derivative import by_first_derivative
+from opdsl.backends.jax.equation import Equation, missing_error
+from opdsl.jets import composite_rules, special_functions
+from opdsl.jets.elementary import ELEMENTARY, Elementary, power
+from opdsl.jets.first_derivative import announced
+from opdsl.jets.graph import (
+    Array,
+    Bilinear,
+    Composed,
+    Constant,
+    Derived,
+    Elementwise,
+    Linear,
+    PiecewiseLinear,
+    Rule,
+    Sum,
+    chooses,
+)
+from opdsl.jets.special_functions import SPECIAL
+
+Operand = Any
+
+
+Entry = Rule | Callable[[Equation], Rule]
+
+
+def rule_for(equation: Equation) -> Rule:
+    """The rule of a primitive. One that is not in the table goes by its first derivative, with a warning."""
+    entry = TABLE.get(equation.primitive, _unlisted)
+    return entry if isinstance(entry, Rule) else entry(equation)
+
+
+@chooses(Derived)
+def _unlisted(equation: Equation) -> Rule:
+    return announced(by_first_derivative(equation), equation.primitive, "JAX")
+
+
+# ------------------------------------------------------------------------------------------------- elementwise
+
+
+def _family(make: Callable[..., Elementary]) -> Callable[[Equation], Rule]:
+    """Elementwise in the last operand while the others (orders, shape parameters) are constant."""
+
+    def entry(equation: Equation) -> Rule:
+        general = by_first_derivative(equation)
+
+        def build(ops: Any, *operands: Operand) -> Operand:
+            if any(ops.is_jet(o) for o in operands[:-1]):
+                return general.build(ops, *operands)
+            return ops.elementwise(make(*operands[:-1]), operands[-1])
+
+        return Composed(build)
+
+    return entry
+
+
+@chooses(Elementwise, Composed)
+def _pow(equation: Equation) -> Rule:
+    exponent = equation.known[1]
+    return Composed(composite_rules.power_of) if exponent is None else Elementwise(power(exponent))
+
+
+@chooses(Elementwise)
+def _integer_pow(equation: Equation) -> Rule:
+    return Elementwise(power(equation.params["y"]))
+
+
+@chooses(PiecewiseLinear, Composed)
+def _abs(equation: Equation) -> Rule:
+    if not jnp.issubdtype(equation.dtypes[0], jnp.complexfloating):
+        return PiecewiseLinear(composite_rules.abs_tangent)
+    return Composed(lambda ops, z: composite_rules.square_root_of_squares(ops, ops.linear(jnp.real, z), ops.linear(jnp.imag, z)))
+
+
+def _rem_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+    """rem(a, b) = a − trunc(a/b)·b, the quotient locally constant."""
+    a, b = primals
+    d_a, d_b = tangents
+    if d_b is None:
+        return d_a
+    other = -xp.trunc(a / b) * d_b
+    return other if d_a is None else d_a + other
+
+
+@chooses(Linear, Constant)
+def _convert(equation: Equation) -> Rule:
+    return Linear() if jnp.issubdtype(equation.params["new_dtype"], jnp.inexact) else Constant()
+
+
+# --------------------------------------------------------------------------------------------------- selection
+
+
+@chooses(Linear)
+def _select_n(equation: Equation) -> Rule:
+    return Linear(tuple(range(1, len(equation.shapes))))
+
+
+def linear_at(*positions: int) -> Callable[[Equation], Rule]:
+    """Linear in some operands, locally constant in the others (which are read through their primal)."""
+
+    def entry(equation: Equation) -> Rule:
+        def build(ops: Any, *operands: Operand) -> Operand:
+            rest = [ops.primal(o) for o in operands]
+
+            def apply(*moving: Array) -> Any:
+                full = list(rest)
+                for i, value in zip(positions, moving, strict=True):
+                    full[i] = value
+                return equation.apply(*full)
+
+            return ops.linear(apply, *(operands[i] for i in positions), several=equation.several)
+
+        return Composed(build)
+
+    return entry
+
+
+def linear_or_derivative(*positions: int) -> Callable[[Equation], Rule]:
+    """Linear while only the operands at ``positions`` carry jets; by its first derivative otherwise."""
+    return lambda equation: _linear_or_derivative(equation, positions)
+
+
+def _linear_or_derivative(equation: Equation, positions: Sequence[int]) -> Rule:
+    general = by_first_derivative(equation)
+
+    def build(ops: Any, *operands: Operand) -> Any:
+        moving = [i for i, o in enumerate(operands) if ops.is_jet(o)]
+        if not set(moving) <= set(positions):
+            return general.build(ops, *operands)
+
+        def apply(*values: Array) -> Any:
+            full = list(operands)
+            for i, value in zip(positions, values, strict=True):
+                full[i] = value
+            return equation.apply(*full)
+
+        return ops.linear(apply, *(operands[i] for i in positions), several=equation.several)
+
+    return Composed(build)
+
+
+def _linear_solve(equation: Equation) -> Rule:
+    """custom_linear_solve: the operands after the programs' constants are right-hand sides."""
+    first = sum(equation.params["const_lengths"])
+    return _linear_or_derivative(equation, range(first, len(equation.shapes)))
+
+
+@chooses(PiecewiseLinear)
+def _tangent_by_jvp(equation: Equation) -> Rule:
+    """A locally linear primitive whose tangent JAX knows better than any formula in ``xp``."""
+
+    def tangent(_xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+        moving = [i for i, t in enumerate(tangents) if t is not None]
+
+        def along(*values: Array) -> Array:
+            full = list(primals)
+            for i, value in zip(moving, values, strict=True):
+                full[i] = value
+            return equation.apply(*full)
+
+        return jax.jvp(along, tuple(primals[i] for i in moving), tuple(tangents[i] for i in moving))[1]
+
+    return PiecewiseLinear(tangent)
+
+
+def _extremum(largest: bool) -> Callable[[Equation], Rule]:
+    @chooses(PiecewiseLinear)
+    def entry(equation: Equation) -> Rule:
+        return PiecewiseLinear(composite_rules.extremum_tangent(equation.params["axes"], False, largest))
+
+    return entry
+
+
+def _running_extremum(compare: Callable[..., Array]) -> Callable[[Equation], Rule]:
+    """cummax and cummin: channels follow the position where the running extremum was attained last."""
+
+    @chooses(PiecewiseLinear)
+    def entry(equation: Equation) -> Rule:
+        axis, reverse = equation.params["axis"], equation.params["reverse"]
+
+        def tangent(_xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+            x = primals[0]
+            places = lax.broadcasted_iota(jnp.int32, x.shape, axis)
+            hit = x == compare(x, axis=axis, reverse=reverse)
+            if reverse:
+                where = lax.cummin(jnp.where(hit, places, x.shape[axis] - 1), axis=axis, reverse=True)
+            else:
+                where = lax.cummax(jnp.where(hit, places, 0), axis=axis)
+            return jnp.take_along_axis(tangents[0], where, axis=axis)
+
+        return PiecewiseLinear(tangent)
+
+    return entry
+
+
+def _sort(equation: Equation) -> Rule:
+    axis = equation.params["dimension"]
+
+    def build(ops: Any, *operands: Operand) -> tuple[Operand, ...]:
+        keys = [ops.primal(o) for o in operands]
+        places = lax.broadcasted_iota(jnp.int32, keys[0].shape, axis)
+        order = lax.sort((*keys, places), dimension=axis, is_stable=True, num_keys=equation.params["num_keys"])[-1]
+        return tuple(ops.linear(lambda h: jnp.take_along_axis(h, order, axis=axis), o) for o in operands)
+
+    return Composed(build)
+
+
+def _top_k(equation: Equation) -> Rule:
+    axis = equation.params.get("axis", -1)
+
+    def build(ops: Any, a: Operand) -> tuple[Operand, ...]:
+        places = equation.apply(ops.primal(a))[1]
+        return ops.linear(lambda h: jnp.take_along_axis(h, places, axis=axis), a), places
+
+    return Composed(build)
+
+
+def _scatter_mul(equation: Equation) -> Rule:
+    """x.at[i].multiply(c): linear in x. With duplicates among the indices it has no simple derivative in c."""
+
+    def build(ops: Any, operand: Operand, indices: Array, updates: Operand) -> Operand:
+        if ops.is_jet(updates):
+            raise missing_error(equation.primitive, " with updates that depend on the point")
+        return ops.linear(lambda h: equation.apply(h, indices, updates), operand)
+
+    return Composed(build)
+
+
+# -------------------------------------------------------------------------------------------------- reductions
+
+
+def _product(equation: Equation) -> Rule:
+    def build(ops: Any, a: Operand) -> Operand:
+        for axis in sorted(equation.params["axes"], reverse=True):
+            a = composite_rules.product_over(ops, a, axis, False)
+        return a
+
+    return Composed(build)
+
+
+def _cumulative(combine: Callable[[Any, Operand, Operand], Operand]) -> Callable[[Equation], Rule]:
+    def entry(equation: Equation) -> Rule:
+        axis, reverse = equation.params["axis"], equation.params["reverse"]
+        return Composed(lambda ops, a: composite_rules.cumulative(ops, combine, a, axis, reverse))
+
+    return entry
+
+
+# ---------------------------------------------------------------------------------------------------- the table
+
+_ELEMENTWISE = {
+    "exp": "exp", "exp2": "exp2", "expm1": "expm1", "log": "log", "log1p": "log1p", "sqrt": "sqrt", "rsqrt": "rsqrt",
+    "cbrt": "cbrt", "square": "square", "sin": "sin", "cos": "cos", "tan": "tan", "asin": "asin", "acos": "acos",
+    "atan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "asinh": "asinh", "acosh": "acosh", "atanh": "atanh",
+    "logistic": "sigmoid", "erf": "erf", "erfc": "erfc", "erf_inv": "erfinv",
+}  # fmt: skip
+
+_CONSTANT = (
+    "floor", "ceil", "round", "sign", "is_finite", "nextafter", "eq", "ne", "lt", "le", "gt", "ge", "eq_to", "lt_to",
+    "le_to", "and", "or", "xor", "not", "shift_left", "shift_right_logical", "shift_right_arithmetic", "population_count",
+    "clz", "argmax", "argmin", "reduce_and", "reduce_or", "reduce_xor", "iota", "stop_gradient", "bitcast_convert_type",
+    "random_bits", "random_seed", "random_split", "random_fold_in", "random_wrap", "random_unwrap", "random_clone",
+    "threefry2x32", "rng_bit_generator", "rng_uniform", "axis_index", "create_token", "after_all", "empty", "empty2",
+)  # fmt: skip
+
+_LINEAR = (
+    "neg", "reshape", "broadcast_in_dim", "transpose", "squeeze", "expand_dims", "rev", "slice", "split", "concatenate",
+    "pad", "reduce_sum", "cumsum", "copy", "copy_p", "real", "imag", "conj", "complex", "fft", "reduce_precision",
+    "device_put", "optimization_barrier", "sharding_constraint", "name", "reduce_window_sum", "psum", "psum_invariant",
+    "stack", "unstack", "all_gather", "all_to_all", "ppermute", "pvary", "pbroadcast", "reduce_scatter", "tile",
+)  # fmt: skip
+
+_BY_DERIVATIVE = (
+    "cholesky", "lu", "qr", "geqrf", "householder_product", "eigh", "eig", "svd", "schur", "igamma_grad_a",
+    "random_gamma_grad", "lu_pivots_to_permutation", "scatter-max", "scatter-min", "reduce_window", "reduce",
+    "custom_linear_call", "linear_call", "ragged_all_to_all", "shard_map",
+)  # fmt: skip
+
+TABLE: dict[str, Entry] = {
+    **{name: Elementwise(ELEMENTARY[function]) for name, function in _ELEMENTWISE.items()},
+    **dict.fromkeys(_CONSTANT, Constant()),
+    **dict.fromkeys(_LINEAR, Linear()),
+    "add": Sum((1.0, 1.0)),
+    "add_any": Sum((1.0, 1.0)),
+    "sub": Sum((1.0, -1.0)),
+    "mul": Bilinear(),
+    "div": Composed(composite_rules.divide),
+    "dot_general": Bilinear(),
+    "ragged_dot": Bilinear(),
+    "ragged_dot_general": Bilinear(),
+    "conv_general_dilated": Bilinear(),
+    "pow": _pow,
+    "integer_pow": _integer_pow,
+    "atan2": Composed(composite_rules.atan2),
+    "abs": _abs,
+    "max": PiecewiseLinear(composite_rules.maximum_tangent),
+    "min": PiecewiseLinear(composite_rules.minimum_tangent),
+    "clamp": PiecewiseLinear(composite_rules.clamp_tangent),
+    "rem": PiecewiseLinear(_rem_tangent),
+    "convert_element_type": _convert,
+    "select_n": _select_n,
+    "gather": Linear((0,)),
+    "dynamic_slice": Linear((0,)),
+    "dynamic_update_slice": Linear((0, 1)),
+    "scatter": Linear((0, 2)),
+    "scatter-add": Linear((0, 2)),
+    "scatter_add": Linear((0, 2)),
+    "scatter-sub": Linear((0, 2)),
+    "scatter-mul": _scatter_mul,
+    "scatter_mul": _scatter_mul,
+    "sort": _sort,
+    "top_k": _top_k,
+    "reduce_max": _extremum(True),
+    "reduce_min": _extremum(False),
+    "reduce_prod": _product,
+    "cumprod": _cumulative(lambda ops, a, b: ops.mul(a, b)),
+    "cumlogsumexp": _cumulative(composite_rules.logaddexp),
+    "cummax": _running_extremum(lax.cummax),
+    "cummin": _running_extremum(lax.cummin),
+    "reduce_window_max": _tangent_by_jvp,
+    "reduce_window_min": _tangent_by_jvp,
+    "select_and_scatter_add": linear_at(0),
+    "select_and_gather_add": linear_at(0),
+    "lgamma": Elementwise(SPECIAL["lgamma"]),
+    "digamma": Elementwise(SPECIAL["digamma"]),
+    "polygamma": _family(special_functions.polygamma),
+    "bessel_i0e": Elementwise(SPECIAL["bessel_i0e"]),
+    "bessel_i1e": Elementwise(SPECIAL["bessel_i1e"]),
+    "igamma": _family(lambda a: special_functions.incomplete_gamma(a, upper=False)),
+    "igammac": _family(lambda a: special_functions.incomplete_gamma(a, upper=True)),
+    "regularized_incomplete_beta": _family(special_functions.incomplete_beta),
+    "zeta": _family(special_functions.hurwitz_zeta),
+    "scan": control_flow.scan,
+    "while": control_flow.while_loop,
+    "cond": control_flow.cond,
+    "triangular_solve": linear_or_derivative(1),
+    "custom_linear_solve": _linear_solve,
+    "linear_solve": _linear_solve,
+    "tridiagonal_solve": linear_or_derivative(3),
+    "custom_jvp_call": by_first_derivative,
+    "custom_vjp_call": by_first_derivative,
+    "custom_vjp_call_jaxpr": by_first_derivative,
+    **dict.fromkeys(_BY_DERIVATIVE, by_first_derivative),
+}
+
+
+# ---------------------------------------------------------------------------------------------- library functions
+
+
+
+def _xlogy(ops: Any, x: Operand, y: Operand) -> Operand:
+    """x log y, 0 where x = y = 0."""
+    x0, y0 = ops.primal(x), ops.primal(y)
+    both = (x0 == 0) & (y0 == 0)
+    return ops.mul(x, ops.elementwise("log", ops.where(both, jnp.ones_like(y0), y)))
+
+
+@chooses(Elementwise)
+def _gelu(equation: Equation) -> Rule:
+    """`jax.nn.gelu`: which of its two forms it is shows in its body only."""
+    exact = any(e.primitive.name in ("erf", "erfc") for e in equation.params["jaxpr"].jaxpr.eqns)
+    return Elementwise(ELEMENTARY["gelu" if exact else "gelu_tanh"])
+
+
+@chooses(Elementwise, Derived)
+def _expn(equation: Equation) -> Rule:
+    """`jax.scipy.special.expn` and `exp1`: the number stands in the body, and JAX's own derivative cannot be traced twice."""
+    number = getattr((equation.params.get("call_jaxpr") or equation.params["jaxpr"]).jaxpr.eqns[0].invars[0], "val", None)
+    return by_first_derivative(equation) if number is None else Elementwise(special_functions.exponential_integral(int(number)))
+
+
+FUNCTIONS: dict[str, Entry] = {
+    "expn": _expn,
+    "gelu": _gelu,
+    "relu": PiecewiseLinear(composite_rules.relu_tangent),
+    "silu": Elementwise(ELEMENTARY["silu"]),
+    "softplus": Elementwise(ELEMENTARY["softplus"]),
+    "log_sigmoid": Elementwise(ELEMENTARY["log_sigmoid"]),
+    "sinc": Elementwise(ELEMENTARY["sinc"]),
+    "logaddexp": Composed(composite_rules.logaddexp),
+    "xlogy": Composed(_xlogy),
+}
+"""Functions of JAX's own library that arrive as one call. Inlining them would be right almost everywhere but loses the
+removable singularities for which the library gave them derivatives of their own (sinc at 0, softplus at 0, xlogy at 0)."""
+
+
+INLINED = frozenset({"_softmax", "_sinc_maclaurin", "softmax", "logsumexp", "relu6", "hard_tanh"})
+"""Functions of JAX's library whose own derivative rule only saves work: their bodies are as good."""
+
+
+def known_function(name: str | None, equation: Equation) -> Rule | None:
+    """The rule of one of JAX's own functions, called by its usual arguments; None for every other call."""
+    entry = FUNCTIONS.get(name or "")
+    if entry is None or equation.several or len(equation.shapes) != (2 if name in ("logaddexp", "xlogy") else 1):
+        return None
+    return entry if isinstance(entry, Rule) else entry(equation)

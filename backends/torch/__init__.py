@@ -1,0 +1,1 @@
+"""PyTorch: capture a function, map its operators, compile."""

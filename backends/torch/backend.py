@@ -1,0 +1,161 @@
+"""PyTorch: functions of a batch (n, d), captured as ATen operators with live parameters.
+
+Importing this module does not import torch; `Backend.is_array` must be able to answer "no" without it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from opdsl.backends.base import ArrayOps, Backend, Capture, Evaluator
+from opdsl.errors import BackendError, ShapeError, StrategyError
+
+if TYPE_CHECKING:
+    from opdsl.jets.graph import Array
+
+
+class TorchBackend(Backend):
+    """The torch backend.
+
+    A field is an ``nn.Module`` or a function of points (n, d) that returns (n,) or (n, m), each row from its own point.
+    Modules are captured as they stand: in training mode dropout draws a new mask at each evaluation, the same for a value and
+    all its derivatives; batch normalisation must be in evaluation mode. What a function leaves behind (counters, running
+    statistics) is not updated.
+    """
+
+    name = "torch"
+
+    @cached_property
+    def ops(self) -> ArrayOps:  # type: ignore[override]
+        """Array operations; importing them imports torch."""
+        from opdsl.backends.torch.array_ops import TorchOps
+
+        return TorchOps()
+
+    def is_array(self, value: object) -> bool:
+        """Whether ``value`` is a tensor."""
+        torch = sys.modules.get("torch")
+        return torch is not None and hasattr(torch, "Tensor") and isinstance(value, torch.Tensor)
+
+    def is_function(self, value: object) -> bool:
+        """Whether ``value`` is an ``nn.Module``."""
+        torch = sys.modules.get("torch")
+        return torch is not None and hasattr(torch, "nn") and isinstance(value, torch.nn.Module)
+
+    def prepare(self, x: Any, *, like: Any = None) -> Array:
+        """Check the points: a floating tensor (n, d) or (d,)."""
+        if not self.is_array(x):
+            raise BackendError(f"the torch backend takes tensors, got {type(x).__name__}. Write torch.as_tensor(x).")
+        if not x.is_floating_point():
+            raise ShapeError(f"points must be real floating-point numbers, got {x.dtype}. Convert them, e.g. x.double().")
+        if x.dim() not in (1, 2):
+            raise ShapeError(f"points have shape (n, d), or (d,) for one point; got {tuple(x.shape)}.")
+        return x
+
+    def capture(self, function: Callable[..., Any], x: Array, *, params: Any = None, batched: bool = False) -> Capture:
+        """Record the ATen operators of ``function``; see `Backend.capture`.
+
+        The recording of a function that differs from an earlier one in nothing but its tensors is reused: closures over new
+        parameters, as `torch.func` and functional optimisers make them at each step.
+        """
+        from opdsl.backends.torch.cache import captured
+
+        return captured(function, x, params)
+
+    def compile(self, evaluator: Evaluator, example: tuple[Any, Array, Mapping[str, Array]]) -> Callable[..., tuple[Array, ...]]:
+        """A flat program of ATen operators; see `torch_compile`."""
+        from opdsl.backends.torch.compile import compile_evaluator
+
+        return compile_evaluator(evaluator, example)
+
+    def in_pieces(
+        self, run: Callable[[Array, Mapping[str, Array]], tuple[Array, ...]], x: Array, rows: Mapping[str, Array], size: int
+    ) -> tuple[Array, ...]:
+        import torch
+        from torch.utils.checkpoint import checkpoint
+
+        def cut(a: Array, start: int) -> Array:
+            piece = a[start : start + size]
+            return torch.cat([piece, piece[-1:].expand(size - len(piece), *piece.shape[1:])]) if len(piece) < size else piece
+
+        found = []
+        for start in range(0, len(x), size):
+            piece = cut(x, start), {name: cut(a, start) for name, a in rows.items()}
+            found.append(checkpoint(run, *piece, use_reentrant=False) if torch.is_grad_enabled() else run(*piece))
+        return tuple(torch.cat(parts)[: len(x)] for parts in zip(*found, strict=True))
+
+    def normal(self, key: Any, shape: Sequence[int], x: Array) -> Array:
+        """``key``: an integer or a ``torch.Generator``."""
+        import torch
+
+        generator = _generator(key)
+        return torch.randn(tuple(shape), generator=generator, dtype=x.dtype, device=generator.device).to(x.device)
+
+    def subsets(self, key: Any, count: int, size: int, of: int, x: Array) -> Array:
+        """Floyd's algorithm on the host: ``size`` draws whatever ``of`` is (Bentley and Floyd, CACM 30 (1987) 754)."""
+        import torch
+
+        generator = _generator(key)
+        uniform = torch.rand((count, size), generator=generator, dtype=torch.float64, device=generator.device).tolist()
+        rows = []
+        for row in uniform:
+            chosen: dict[int, None] = {}
+            for highest, u in zip(range(of - size, of), row, strict=True):
+                drawn = min(int(u * (highest + 1)), highest)
+                chosen[highest if drawn in chosen else drawn] = None
+            rows.append(list(chosen))
+        return torch.tensor(rows, device=x.device)
+
+    def keys(self, key: Any, count: int) -> Sequence[Any]:
+        import torch
+
+        return torch.randint(2**62, (count,), generator=_generator(key), device=_generator(key).device).tolist()  # type: ignore[no-any-return]
+
+    def bind(
+        self,
+        evaluate: Callable[[Sequence[Sequence[Array]], Array, Mapping[str, Array]], Any],
+        functions: Sequence[Any],
+        captures: Sequence[Capture],
+        params: Any,
+    ) -> Any:
+        """An ``nn.Module`` that owns the networks; see `torch_bind`."""
+        from opdsl.backends.torch.bind import Step, StepWithParameters
+
+        if params is None:
+            return Step(evaluate, functions, captures)
+        return StepWithParameters(evaluate, functions, captures, params)
+
+    def mode(self, functions: Sequence[Any]) -> Hashable:
+        """Whether each module inside each network is in training mode."""
+        return tuple(tuple(m.training for m in f.modules()) if self.is_function(f) else None for f in functions)
+
+    def concrete(self, value: Any) -> Any:
+        """None for tensors that somebody differentiates or maps over."""
+        import numpy as np
+        import torch
+
+        if isinstance(value, torch.Tensor):
+            if value.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(value):
+                return None
+            return value.detach().cpu().double().numpy()
+        return np.asarray(value, dtype=np.float64)
+
+    def fingerprint(self, function: Any) -> Hashable | None:
+        """Structure and identity of everything the function depends on; None inside `torch.func` transforms."""
+        from opdsl.backends.torch.cache import identity
+
+        return identity(function)
+
+
+def _generator(key: Any) -> Any:
+    """A generator; an integer seeds a new one, so that the same key gives the same numbers."""
+    import torch
+
+    if isinstance(key, torch.Generator):
+        return key
+    if not isinstance(key, int):
+        raise StrategyError(f"key= must be an integer or a torch.Generator, got {type(key).__name__}.")
+    return torch.Generator().manual_seed(key)

@@ -1,0 +1,124 @@
+"""Recordings of functions, kept by structure.
+
+The key of a function (`opdsl.backends.fingerprint`) names its tensors by their order of appearance and their shapes only. Two functions
+with equal keys have the same graph, each with its own tensors as constants.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from opdsl.backends.base import Capture
+from opdsl.backends.fingerprint import Identity, fingerprint
+from opdsl.backends.torch.capture import capture
+from opdsl.errors import OpdslWarning
+from opdsl.jets.graph import Graph
+
+_MOST = 128
+
+
+@dataclass(frozen=True)
+class _Template:
+    """A graph, and where its constants come from: the n-th tensor of the function, or a literal."""
+
+    graph: Graph
+    sources: tuple[int | Tensor, ...]
+    key: Hashable | None
+
+
+_templates: OrderedDict[Hashable, _Template] = OrderedDict()
+_volatile: OrderedDict[Hashable, None] = OrderedDict()
+_numbers: OrderedDict[Hashable, int] = OrderedDict()
+_counter = itertools.count()
+_lock = threading.Lock()
+
+
+def captured(function: Callable[..., Any], x: Tensor, params: Any) -> Capture:
+    """`torch_capture.capture`, or a template filled with the tensors of this function."""
+    leaves = [leaf for leaf in pytree.tree_leaves(params) if isinstance(leaf, Tensor)]
+    structure = _structure((function, params), leaves)
+    key = None if structure is None else (structure, x.shape, x.dtype, x.device, x.requires_grad, params is None)
+    found = None if key is None else _templates.get(key)
+    if found is not None:
+        return Capture(found.graph, tuple(leaves[s] if isinstance(s, int) else s for s in found.sources), found.key)
+    recorded = capture(function, x, params)
+    if recorded.mutates:
+        warnings.warn(
+            "the function writes into tensors of its own (statistics, counters, power iterations). opdsl evaluates it as it "
+            "stands and does not keep these changes; call .eval() where that is not meant.",
+            OpdslWarning,
+            stacklevel=2,
+        )
+    if structure is not None and not recorded.reusable:
+        _remember(_volatile, structure, None)
+    if key is not None and recorded.reusable:
+        where = {id(leaf): i for i, leaf in enumerate(leaves)}
+        constants = recorded.capture.constants
+        if all(id(c) in where or literal for c, literal in zip(constants, recorded.literals, strict=True)):
+            sources = tuple(where.get(id(c), c) for c in constants)
+            _remember(_templates, key, _Template(recorded.capture.graph, sources, recorded.capture.key))
+    return recorded.capture
+
+
+def identity(function: Any) -> Hashable | None:
+    """A key of the function with its very tensors."""
+    leaves: list[Tensor] = []
+    structure = _structure((function, None), leaves)
+    if (
+        structure is None
+        or (_volatile and structure in _volatile)
+        or any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in leaves)
+    ):
+        return None
+    # The structure is long and is hashed at every step of the way: a number stands for it.
+    number = _numbers.get(structure)
+    if number is None:
+        number = next(_counter)
+        _remember(_numbers, structure, number)
+    return number, tuple(Identity(t) for t in leaves)
+
+
+def _structure(function: Any, leaves: list[Tensor]) -> Hashable | None:
+    """The key with tensors by order and shape; ``leaves`` is extended by those not in it yet."""
+    numbers = {id(t): i for i, t in enumerate(leaves)}
+
+    def leaf(thing: Any) -> Hashable | None:
+        if isinstance(thing, Tensor):
+            if type(thing) not in (Tensor, torch.nn.Parameter, torch.nn.Buffer):
+                raise LookupError
+            number = numbers.get(id(thing))
+            if number is None:
+                number = numbers[id(thing)] = len(leaves)
+                leaves.append(thing)
+            return "tensor", number, thing.shape, thing.dtype, thing.device
+        if isinstance(thing, torch.dtype | torch.device | torch.layout | torch.memory_format):
+            return Identity(thing) if isinstance(thing, torch.layout | torch.memory_format) else thing
+        if isinstance(thing, torch.Generator):
+            return Identity(thing)
+        if type(thing).__module__ == "numpy" and hasattr(thing, "tobytes"):
+            if thing.size > 256:
+                raise LookupError
+            return thing.shape, str(thing.dtype), thing.tobytes()
+        return None
+
+    key = fingerprint(function, leaf)
+    if key is None:
+        return None
+    return key, torch.get_default_dtype(), torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")
+
+
+def _remember(cache: OrderedDict[Hashable, Any], key: Hashable, value: Any) -> None:
+    with _lock:
+        cache[key] = value
+        while len(cache) > _MOST:
+            cache.popitem(last=False)

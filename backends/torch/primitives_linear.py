@@ -1,0 +1,108 @@
+"""ATen operators that are linear maps: shapes, indexing, sums, padding, averages, transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from opdsl.backends.torch.primitives import Entry, Facts, enter, missing
+from opdsl.backends.torch.tape import Slot
+from opdsl.jets.graph import Composed, Constant, Linear, PiecewiseLinear, Rule, chooses
+
+# Jointly linear in every tensor they take.
+enter("view _unsafe_view reshape _reshape_alias view_as t transpose permute expand squeeze unsqueeze slice select narrow alias "
+      "clone contiguous unbind split split_with_sizes unsafe_split unsafe_split_with_sizes chunk cat stack diagonal diag_embed "
+      "flip roll repeat unfold movedim rot90 lift_fresh lift_fresh_copy detach_copy view_copy expand_copy "
+      "permute_copy select_copy slice_copy squeeze_copy unsqueeze_copy transpose_copy t_copy", Linear())  # fmt: skip
+enter("sum nansum mean cumsum trace tril triu", Linear())
+enter("reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d", Linear())
+enter("avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d", Linear())
+enter("upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d "
+      "_upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d "
+      "_upsample_bilinear2d_aa _upsample_bicubic2d_aa pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle "
+      "im2col col2im", Linear())  # fmt: skip
+enter("_fft_r2c _fft_c2r _fft_c2c real imag view_as_real view_as_complex _conj _conj_physical conj_physical resolve_conj "
+      "complex _neg_view", Linear())  # fmt: skip
+enter("select_backward slice_backward unfold_backward diagonal_backward select_scatter slice_scatter diagonal_scatter "
+      "as_strided_scatter", Linear())  # fmt: skip
+
+
+def _linear_in(*names: str) -> Entry:
+    """Linear in the named arguments; the others are indices and masks."""
+
+    @chooses(Linear)
+    def entry(facts: Facts) -> Rule:
+        slots = [facts[name] for name in names]
+        return Linear(tuple(s.index for s in slots if isinstance(s, Slot)))
+
+    return entry
+
+
+enter("gather index_select index _unsafe_index take repeat_interleave", _linear_in("self"))
+enter("embedding", _linear_in("weight"))
+enter("index_put _unsafe_index_put", _linear_in("self", "values"))
+enter("put masked_scatter index_add index_copy", _linear_in("self", "source"))
+enter("scatter.src scatter_add", _linear_in("self", "src"))
+
+
+@chooses(PiecewiseLinear)
+def _affine(facts: Facts) -> Rule:
+    """L a + c in the first operand, c fixed by static arguments: its tangent is f(t) − f(0)."""
+
+    def tangent(_xp: Any, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+        t = tangents[0]
+        return facts.call(t, *primals[1:]) - facts.call(torch.zeros_like(t), *primals[1:])
+
+    return PiecewiseLinear(tangent)
+
+
+@chooses(Linear, PiecewiseLinear)
+def _padded(facts: Facts) -> Rule:
+    return _affine(facts) if facts["value"] else Linear()
+
+
+enter("constant_pad_nd", _padded)
+enter("scatter.value index_fill.int_Scalar", _affine)
+
+
+@chooses(Linear, Constant)
+def _cast(facts: Facts) -> Rule:
+    source, target = facts.operands[0], facts.outputs[0]
+    return Linear() if all(t.is_floating_point() or t.is_complex() for t in (source, target)) else Constant()
+
+
+@chooses(Composed, Constant)
+def _copy(facts: Facts) -> Rule:
+    # copy(self, src): the values of src in the shape and dtype of self; what self contained is gone.
+    def build(ops: Any, target: Any, source: Any) -> Any:
+        shape, dtype = tuple(ops.primal(target).shape), ops.primal(target).dtype
+        return ops.linear(lambda h: h.to(dtype).expand(shape), source)
+
+    return Composed(build) if facts.varies[1] else Constant()
+
+
+def _strided(facts: Facts) -> Rule:
+    if not facts.operands[0].is_contiguous():
+        return missing("as_strided of a tensor that is not contiguous depends on its layout in memory. Use indexing or unfold.")
+    size, stride, offset = facts["size"], facts["stride"], facts["storage_offset"]
+    return Composed(lambda ops, a: ops.linear(lambda h: torch.as_strided(h.contiguous(), size, stride, offset or 0), a))
+
+
+enter("as_strided", _strided)
+enter("_to_copy prims::convert_element_type", _cast)
+enter("copy", _copy)
+
+
+@chooses(Composed, Constant)
+def _fill(facts: Facts) -> Rule:
+    def build(ops: Any, target: Any, value: Any) -> Any:
+        shape = tuple(ops.primal(target).shape)
+        return ops.linear(lambda h: h.expand(shape), value)
+
+    return Composed(build) if facts.varies[1] else Constant()
+
+
+enter("fill.Tensor", _fill)
+enter("fill.Scalar zero", Constant())

@@ -1,0 +1,143 @@
+"""ATen operators of linear algebra; the mathematics is in `opdsl.jets.matrix_rules`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from opdsl.backends.torch.primitives import Facts, by_first_derivative, enter
+from opdsl.jets import matrix_rules
+from opdsl.jets.graph import Composed, Derived, Rule, chooses
+
+
+def _outputs(build: Callable[..., dict[int, Any]]) -> Callable[[Facts], Rule]:
+    """``build(ops, facts, plain results, *operands)`` gives jets for some results; pivots, flags and factors stay plain."""
+
+    def entry(facts: Facts) -> Rule:
+        def several(ops: Any, *operands: Any) -> Any:
+            plain = facts.call(*(ops.primal(o) for o in operands))
+            single = isinstance(plain, torch.Tensor)
+            results = [plain] if single else list(plain)
+            for k, jet in build(ops, facts, tuple(results), *operands).items():
+                # The value is the operator's own, the derivatives are ours.
+                results[k] = ops.add(matrix_rules.nilpotent(ops, jet), results[k])
+            return results[0] if single else tuple(results)
+
+        return Composed(several)
+
+    return entry
+
+
+def _solve(ops: Any, facts: Facts, plain: Any, a: Any, b: Any) -> dict[int, Any]:
+    vector = ops.primal(b).dim() == 1 or ops.primal(b).shape == ops.primal(a).shape[:-1]
+    if vector:
+        b = ops.linear(lambda h: h.unsqueeze(-1), b)
+    x = matrix_rules.solve(ops, a, b, left=bool(facts["left"]))
+    return {0: ops.linear(lambda h: h.squeeze(-1), x) if vector else x}
+
+
+def _triangular(ops: Any, facts: Facts, plain: Any, a: Any, b: Any) -> dict[int, Any]:
+    upper, left, unit = bool(facts["upper"]), bool(facts["left"]), bool(facts["unitriangular"])
+    offset = (1 if upper else -1) if unit else 0
+    part = (lambda h: torch.triu(h, offset)) if upper else (lambda h: torch.tril(h, offset))
+    shape = ops.primal(a)
+    if unit:
+        a = ops.add(ops.linear(part, a), torch.eye(shape.shape[-1], dtype=shape.dtype, device=shape.device))
+    else:
+        a = ops.linear(part, a)
+
+    def apply(a0: Any, h: Any) -> Any:
+        return torch.linalg.solve_triangular(a0, h, upper=upper, left=left, unitriangular=unit)
+
+    return {0: matrix_rules.solve(ops, a, b, apply, left)}
+
+
+def _cholesky(ops: Any, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
+    upper = bool(facts["upper"])
+    lower = matrix_rules.cholesky(ops, a, plain[0].mT if upper else plain[0])
+    return {0: matrix_rules.transpose(ops, lower) if upper else lower}
+
+
+def _eigh(ops: Any, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
+    vectors = plain[1] if facts["compute_v"] else torch.linalg.eigh(ops.primal(a))[1]
+    values, turned = matrix_rules.eigh(ops, a, plain[0], vectors)
+    return {0: values, 1: turned} if facts["compute_v"] else {0: values}
+
+
+def _svd(ops: Any, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
+    """Through the symmetric matrix AᵀA (or AAᵀ), whichever is smaller: distinct, nonzero singular values."""
+    a0 = ops.primal(a)
+    wide = a0.shape[-1] > a0.shape[-2]
+    u0, s0, vh0 = plain if facts["compute_uv"] else torch.linalg.svd(a0, full_matrices=False)
+    tall = matrix_rules.transpose(ops, a) if wide else a
+    rank = s0.shape[-1]
+    basis = (u0 if wide else vh0.mT)[..., :rank]
+    values, v = matrix_rules.eigh(ops, matrix_rules.matmul(ops, matrix_rules.transpose(ops, tall), tall), s0 * s0, basis)
+    s = ops.elementwise("sqrt", values)
+    if not facts["compute_uv"]:
+        return {1: s}
+    u = ops.div(matrix_rules.matmul(ops, tall, v), ops.linear(lambda h: h.unsqueeze(-2), s))
+    left, right = (v, u) if wide else (u, v)
+    return {0: left, 1: s, 2: matrix_rules.transpose(ops, right)}
+
+
+def _lu(ops: Any, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
+    """The packed factors L + U − I of a square matrix."""
+    permutation, lower, upper = torch.lu_unpack(plain[0], plain[1])
+    left, right = matrix_rules.lu(ops, ops.linear(lambda h: permutation.mT @ h, a), lower, upper)
+    return {0: ops.add(ops.linear(lambda h: torch.tril(h, -1), left), right)}
+
+
+def _lu_apart(ops: Any, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
+    permutation, lower, upper = plain
+    return dict(enumerate(matrix_rules.lu(ops, ops.linear(lambda h: permutation.mT @ h, a), lower, upper), start=1))
+
+
+def _lu_unpacked(ops: Any, facts: Facts, plain: Any, packed: Any, pivots: Any) -> dict[int, Any]:
+    return {1: ops.linear(lambda h: torch.tril(h, -1), packed), 2: ops.linear(torch.triu, packed)}
+
+
+def _lu_solve(ops: Any, facts: Facts, plain: Any, packed: Any, pivots: Any, b: Any) -> dict[int, Any]:
+    permutation, lower, _ = torch.lu_unpack(ops.primal(packed), pivots)
+    eye = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
+    left = ops.add(ops.linear(lambda h: torch.tril(h, -1), packed), eye)
+    right = ops.linear(torch.triu, packed)
+    y = matrix_rules.solve(ops, left, ops.linear(lambda h: permutation.mT @ h, b))
+    return {0: matrix_rules.solve(ops, right, y)}
+
+
+def _square(build: Callable[..., dict[int, Any]]) -> Callable[[Facts], Rule]:
+    """A rule for square matrices with pivots; the others go by their first derivative."""
+    return _where(lambda facts: facts.operands[0].shape[-1] == facts.operands[0].shape[-2] and facts["pivot"], build)
+
+
+def _where(fits: Callable[[Facts], bool], build: Callable[..., dict[int, Any]]) -> Callable[[Facts], Rule]:
+    rule = _outputs(build)
+    return chooses(Composed, Derived)(lambda facts: rule(facts) if fits(facts) else by_first_derivative(facts))
+
+
+def _pinv(ops: Any, facts: Facts, plain: Any, a: Any, *_: Any) -> dict[int, Any]:
+    """Of a matrix with full rank."""
+    a0, turned = ops.primal(a), matrix_rules.transpose(ops, a)
+    if a0.shape[-2] >= a0.shape[-1]:
+        return {0: matrix_rules.solve(ops, matrix_rules.matmul(ops, turned, a), turned)}
+    return {0: matrix_rules.solve(ops, matrix_rules.matmul(ops, a, turned), turned, left=False)}
+
+
+enter("_linalg_det", _outputs(lambda ops, facts, plain, a: {0: matrix_rules.determinant(ops, a)}))
+enter("_linalg_slogdet", _outputs(lambda ops, facts, plain, a: {1: matrix_rules.log_determinant(ops, a)}))
+enter("linalg_inv_ex", _outputs(lambda ops, facts, plain, a: {0: matrix_rules.inverse(ops, a)}))
+enter("_linalg_solve_ex", _outputs(_solve))
+enter("linalg_solve_triangular", _outputs(_triangular))
+enter("linalg_cholesky_ex", _outputs(_cholesky))
+enter("_linalg_eigh", _outputs(_eigh))
+enter("_linalg_svd", _outputs(_svd))
+enter("linalg_qr", _outputs(lambda ops, facts, plain, a: dict(enumerate(matrix_rules.qr(ops, a, plain[1])))))
+enter("linalg_lu_factor_ex", _square(_lu))
+enter("linalg_lu", _square(_lu_apart))
+enter("lu_unpack", _outputs(_lu_unpacked))
+enter("linalg_lu_solve", _where(lambda facts: facts["left"] and not facts["adjoint"], _lu_solve))
+enter("linalg_matrix_exp", _outputs(lambda ops, facts, plain, a: {0: matrix_rules.matrix_exponential(ops, a)}))
+enter("linalg_pinv", _outputs(_pinv))

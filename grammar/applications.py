@@ -1,0 +1,163 @@
+"""Functions, and what a parenthesis after a name means: evaluation, restriction, or a product."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from opdsl.errors import OpLimitError, OpNameError, OpSyntaxError, Span
+from opdsl.grammar.scanner import MAX_ORDER
+from opdsl.grammar.symbol_table import FUNCTIONS, Classified
+from opdsl.grammar.tree_items import Argument, Group, Postfix, Stage, calls_user, shown, spans_of_node
+from opdsl.language import tree as ex
+from opdsl.language.operator_application import is_operator
+from opdsl.language.residual import ELEMENTARY
+
+
+class Calls(Stage):
+    """Builds calls, restrictions and ``diff``."""
+
+    # ------------------------------------------------------------------------------ a name before a parenthesis
+    def _application(self, node: ex.Node, op: Postfix) -> ex.Node | Group:
+        arguments: list[Argument] = op.value
+        span = (node.span or op.span).join(op.span)
+        if any(a.relation == "=" for a in arguments):
+            return self._restriction(node, arguments, span)
+        if any(a.relation for a in arguments):
+            raise OpSyntaxError("a comparison stands here", code="E040", spans=(op.span,), suggestion="write where(u > 0, a, b)")
+        values = [a.left for a in arguments]
+        names = [v.name for v in values if isinstance(v, ex.Coord)]
+        evaluable = not isinstance(node, (ex.Num, ex.Coord, ex.Const))
+        if len(names) == len(values) and evaluable and len(set(names)) == len(names):
+            return node
+        if len(values) > 1:
+            missing = [c for c in self.names.coords if c not in names]
+            values_given = [v for v in values if not isinstance(v, ex.Coord)]
+            fixed = evaluable and len(values_given) == len(missing) and not any(
+                isinstance(n, ex.Field) for v in values_given for n in ex.walk(v)
+            )
+            raise OpSyntaxError(
+                f"{shown(node)} is no function; a list of arguments must be coordinates", code="E041", spans=(span,),
+                suggestion=f"write {getattr(node, 'name', 'u')}({missing[0]}=…) for the value at a place"
+                if fixed
+                else "declare functions=… for a function, or write a product with *",
+            )
+        only = values[0]
+        bare = not any(isinstance(n, (ex.Field, ex.Param, ex.Ref)) or calls_user(n, self.names) for n in ex.walk(only))
+        if evaluable and bare:
+            name = shown(node)
+            raise OpSyntaxError(
+                f"{name}(…): a delay, a value at a point, or a product?", code="E042", spans=(span,),
+                suggestion=f"write {name}*(…) for a product, {name}(x=0) for a value; delays are not supported",
+            )
+        return Group(only, "(", op.span)
+
+    def _restriction(self, node: ex.Node, arguments: list[Argument], span: Span) -> ex.Node:
+        where: list[tuple[str, ex.Node]] = []
+        for argument in arguments:
+            left = argument.left
+            name = left.name if isinstance(left, ex.Coord) else None
+            if isinstance(left, ex.Indexed) and isinstance(left.base, ex.Coord) and isinstance(left.indices[0], int):
+                name = f"{left.base.name}_{left.indices[0]}"
+            if argument.relation not in (None, "="):
+                raise OpSyntaxError("a comparison stands here", code="E040", spans=(span,))
+            if name is None:
+                raise OpNameError("only coordinates can be fixed", code="E403", spans=spans_of_node(left) or (span,),
+                                  suggestion="write u(x=0)")
+            if name in [n for n, _ in where]:
+                raise OpSyntaxError(f"{name} is fixed twice", code="E404", spans=(span,))
+            if argument.right is not None:
+                if any(isinstance(n, (ex.Field, ex.At)) for n in ex.walk(argument.right)):
+                    raise OpSyntaxError("the value of a coordinate cannot depend on a field", code="E405",
+                                        spans=spans_of_node(argument.right))
+                where.append((name, argument.right))
+        if any(isinstance(n, ex.At) for n in ex.walk(node)):
+            raise OpSyntaxError("a restriction of a restriction", code="E404", spans=(span,))
+        return self.checked(ex.At(node, tuple(where), span=span))
+
+    # ------------------------------------------------------------------------------ functions
+    def on_function(self, children: list[Any]) -> ex.Node:
+        token: Classified = children[0]
+        arguments: list[Argument] = children[2]
+        span = token.lexeme.span.join(children[3].lexeme.span)
+        if isinstance(token.payload, ex.Node):
+            if len(arguments) != 1 or arguments[0].relation:
+                raise OpSyntaxError(f"{token.lexeme.text} takes one argument", code="E044", spans=(span,))
+            return self._apply(token.payload, arguments[0].left, span)
+        return self._call(str(token.payload), arguments, span)
+
+    def _apply(self, operator: ex.Node, operand: ex.Node, span: Span) -> ex.Node:
+        if is_operator(operand):
+            return self.checked(ex.Mul((operator, operand), span=span))
+        return self.checked(ex.Apply(operator, operand, span=span))
+
+    def _call(self, name: str, arguments: list[Argument], span: Span) -> ex.Node:
+        if name == "diff":
+            return self._diff(arguments, span)
+        if name in self.names.functions:
+            return self.checked(ex.Call(name, tuple(self._plain(a, name, span) for a in arguments), span=span))
+        wanted = next((count for _, (n, count) in FUNCTIONS.items() if n == name), None)
+        if wanted is not None and wanted > 0 and len(arguments) != wanted and not (name in ("min", "max") and len(arguments) > 2):
+            raise OpSyntaxError(f"{name} takes {wanted} argument{'s' * (wanted > 1)}, not {len(arguments)}", code="E044",
+                                spans=(span,))
+        if name == "where":
+            condition = arguments[0]
+            test = condition.left
+            if condition.relation not in (None, "="):
+                assert condition.right is not None
+                test = ex.Compare(condition.relation, condition.left, condition.right, span=span)
+            if not isinstance(test, ex.Compare):
+                raise OpSyntaxError("where needs a comparison first", code="E045", spans=(span,),
+                                    suggestion="write where(u > 0, a, b)")
+            rest = tuple(self._plain(a, name, span) for a in arguments[1:])
+            return self.checked(ex.Call("where", (self.checked(test), *rest), span=span))
+        values = [self._plain(a, name, span) for a in arguments]
+        node = _rewritten(name, values, span)
+        return self.checked(node)
+
+    def _plain(self, argument: Argument, name: str, span: Span) -> ex.Node:
+        if argument.relation:
+            raise OpSyntaxError(f"{name} takes values, not comparisons", code="E040", spans=(span,))
+        if is_operator(argument.left) and not (name == "dot" and isinstance(argument.left, ex.Nabla)):
+            raise OpSyntaxError("this operator has nothing to act on", code="E022", spans=spans_of_node(argument.left),
+                                suggestion="write what it acts on after it")
+        return argument.left
+
+    def _diff(self, arguments: list[Argument], span: Span) -> ex.Node:
+        axes: list[tuple[str | None, int | str | None]] = []
+        if len(arguments) < 2:
+            raise OpSyntaxError("diff takes a value and coordinates", code="E044", spans=(span,),
+                                suggestion="write diff(u, x, 2)")
+        for argument in arguments[1:]:
+            match argument.left:
+                case ex.Coord(name=name):
+                    axes.append((name, None))
+                case ex.Indexed(base=ex.Coord(name=name), indices=(which,)):
+                    axes.append((name, which) if isinstance(which, int) else (None, which))
+                case ex.Num(value=value) if axes and value.denominator == 1 and 0 < value <= MAX_ORDER:
+                    axes += [axes[-1]] * (int(value) - 1)
+                case other:
+                    raise OpSyntaxError("diff takes coordinates and orders after the value", code="E046",
+                                        spans=spans_of_node(other) or (span,), suggestion="write diff(u, x, 2)")
+        if len(axes) > MAX_ORDER:
+            raise OpLimitError(f"a derivative of order {len(axes)}; the limit is {MAX_ORDER}", code="E304", spans=(span,))
+        return self._apply(ex.Partial(tuple(axes), span=span), arguments[0].left, span)
+
+
+def _rewritten(name: str, values: list[ex.Node], span: Span) -> ex.Node:
+    """Functions that are short for others."""
+    one = ex.Num(Fraction(1), span=span)
+    reciprocal = {"sec": "cos", "csc": "sin", "cot": "tan", "sech": "cosh", "csch": "sinh", "coth": "tanh"}
+    if name in reciprocal:
+        return ex.Div(one, ex.Call(reciprocal[name], (values[0],), span=span), span=span)
+    if name == "erfc":
+        return ex.Add((one, ex.Neg(ex.Call("erf", (values[0],), span=span), span=span)), span=span)
+    if name in ("min", "max"):
+        node = values[0]
+        for value in values[1:]:
+            node = ex.Call(name, (node, value), span=span)
+        return node
+    if name == "dot" and isinstance(values[1], ex.Nabla):
+        raise OpSyntaxError("∇ has nothing to act on", code="E022", spans=(span,), suggestion="write (u·∇)v")
+    assert name in ELEMENTARY or name in {target for target, _ in FUNCTIONS.values()}, name
+    return ex.Call(name, tuple(values), span=span)

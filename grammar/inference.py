@@ -1,0 +1,323 @@
+"""What a call does not declare, where nothing is ambiguous.
+
+A differentiated name is a field, an indexed name a coefficient, any other name a parameter. ``fields=`` and ``params=``
+close their list. Coordinates are inferred only if there is exactly one: with several, their order is the order of the columns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from opdsl.errors import OpNameError
+from opdsl.grammar.declarations import INDEX_LETTERS
+from opdsl.grammar.scanner import Ident, Lexeme, coordinate_suffix
+from opdsl.grammar.suspicious_names import doubt, run_together
+from opdsl.grammar.symbol_table import BIHARMONIC, FUNCTIONS, NABLAS, OPERATORS, REAL_PART, RESERVED
+from opdsl.language import tree as ex
+
+_PREFIXES = ("PARTIAL", "QUOTIENT", "NABLA", "DELTA", "DIV", "CURL", "GRAD")
+# What is differentiated is no constant: ``dI/dt = β S I − γ I``.
+_CONSTANTS = ("pi", "I")
+
+
+@dataclass(slots=True)
+class Found:
+    """How an undeclared name is used."""
+
+    first: int
+    differentiated: bool = False
+    rank: int = 0
+    called: bool = False
+
+
+@dataclass(slots=True)
+class Inference:
+    """The outcome: complete declarations and a line per inferred name."""
+
+    declarations: ex.Declarations
+    notes: list[str] = field(default_factory=list)
+    ambiguous: frozenset[str] = frozenset()
+    """Names that stand before a parenthesis somewhere: a call or a product."""
+
+
+def infer_coords(lexemes: Sequence[Lexeme]) -> str:
+    """Return the only coordinate of a text without ``coords=``.
+
+    Raises:
+        OpNameError: there is none, or several.
+    """
+    found: set[str] = set()
+    for lexeme in lexemes:
+        if lexeme.kind == "QUOTIENT":
+            found |= {name for name, _ in lexeme.value if name}  # type: ignore[attr-defined]
+        elif lexeme.kind == "PARTIAL":
+            text = lexeme.value[0]  # type: ignore[index]
+            found |= set(re.sub(r"[\s,]", "", text)) - INDEX_LETTERS if len(text) < 8 else _one_word(text)
+        elif lexeme.kind == "NAME" and isinstance(lexeme.value, Ident) and lexeme.value.subs:
+            text = re.sub(r"[\s,]", "", lexeme.value.subs[-1][0])
+            if lexeme.value.base in ("d", "partial"):
+                found |= _one_word(text) if len(text) > 4 else set(text) - INDEX_LETTERS
+            elif text and set(text) <= ex.USUAL_COORDINATES:
+                found |= set(text)
+    if len(found) == 1:
+        return found.pop()
+    listed = " ".join(sorted(found, key=lambda name: (name != "t", name)))
+    raise OpNameError(
+        "the coordinates are not declared", code="E111",
+        suggestion=f"write coords=\"{listed or 't x'}\": one name per column of x, in the order of the columns",
+    )
+
+
+def _one_word(text: str) -> set[str]:
+    """A long suffix is a name of its own, unless it is one letter repeated: that is a derivative of high order."""
+    return set(text) if len(set(text)) == 1 else {text}
+
+
+def infer(declarations: ex.Declarations, lexemes: Sequence[Lexeme], definitions: Sequence[str]) -> Inference:
+    """Add fields and parameters for the names that are not declared."""
+    worker = _Worker(declarations, definitions)
+    found = worker.collect(lexemes)
+    fields, params, notes = list(declarations.fields), list(declarations.params), []
+    ambiguous: set[str] = set()
+    refused = frozenset(("D",)) if _material(lexemes, worker.coords) else frozenset()
+    known = {*worker.declared, *(n for n, use in found.items() if use.differentiated or not use.called)}
+    unknowns = [f.name for f in declarations.fields] + [n for n, use in found.items() if use.differentiated]
+    for name, use in found.items():
+        if use.differentiated:
+            if "fields" in declarations.given or run_together(name, unknowns, known):
+                continue
+            decl = ex.FieldDecl(name, ("d",) * use.rank)
+            fields.append(decl)
+            notes.append(f"{decl} is a field: it is differentiated")
+        elif use.called:
+            ambiguous.add(name)
+        elif name in refused or run_together(name, unknowns, known) or doubt(name, worker.coords, unknowns, known, OPERATORS):
+            continue  # the classifier says why
+        elif "params" not in declarations.given:
+            shape = ("d",) * use.rank if use.rank else None
+            param = ex.ParamDecl(name, shape)
+            params.append(param)
+            what = "a coefficient: it has indices" if use.rank else "a parameter, to be bound at call time"
+            notes.append(f"{param} is {what}")
+    # Declared parameters take their rank from their indices in the text.
+    params = [
+        replace(p, shape=("d",) * worker.ranks[p.name]) if p.shape is None and worker.ranks.get(p.name) else p for p in params
+    ]
+    return Inference(replace(declarations, fields=tuple(fields), params=tuple(params)), notes, frozenset(ambiguous))
+
+
+def _material(lexemes: Sequence[Lexeme], coords: Sequence[str]) -> bool:
+    """``D u/D t``, ``(D u)/(D t)``: what looks like a material derivative is no quotient of parameters."""
+    for k, lexeme in enumerate(lexemes[:-1]):
+        if lexeme.kind == "NAME" and lexeme.text == "D" and lexemes[k + 1].text in coords:
+            before = lexemes[k - 2 : k] if k and lexemes[k - 1].kind == "LPAR" else lexemes[k - 1 : k]
+            if before and before[0].text == "/":
+                return True
+    return False
+
+
+def _opening(lexemes: Sequence[Lexeme], k: int) -> int:
+    """Number of the parenthesis that the one at ``k`` closes; 0 where there is none but the first."""
+    depth = 0
+    for at in range(k, -1, -1):
+        depth += (lexemes[at].kind == "RPAR") - (lexemes[at].kind == "LPAR")
+        if depth == 0:
+            return at
+    return 0
+
+
+class _Worker:
+    def __init__(self, declarations: ex.Declarations, definitions: Sequence[str]) -> None:
+        self.coords = [c.name for c in declarations.coords if c.size is None]
+        self.vectors = {c.name for c in declarations.coords if c.size is not None}
+        self.declared = {
+            *self.coords, *self.vectors, *declarations.functions, *definitions,
+            *(f.name for f in declarations.fields), *(p.name for p in declarations.params),
+        }  # fmt: skip
+        self.params = {p.name for p in declarations.params}
+        self.complex = any(f.complex for f in declarations.fields)
+        self.found: dict[str, Found] = {}
+        self.ranks: dict[str, int] = {}
+        self.at = 0
+
+    def collect(self, lexemes: Sequence[Lexeme]) -> dict[str, Found]:
+        direct = self._directly_differentiated(lexemes)
+        later: list[tuple[Ident, int]] = []
+        for k, lexeme in enumerate(lexemes):
+            if lexeme.kind != "NAME" or not isinstance(lexeme.value, Ident):
+                continue
+            ident, self.at = lexeme.value, k
+            if k and lexemes[k - 1].kind == "LET":
+                continue
+            if self._is_known(ident, lexemes, k, k in direct):
+                continue
+            if not ident.subs:
+                self._use(ident.base, differentiated=k in direct, called=self._is_call(lexemes, k))
+            elif not self._suffixed(ident, k in direct):
+                later.append((ident, k))
+        for ident, k in later:
+            if ident.base in self.found or ident.base in self.declared:
+                continue  # the classifier explains the suffix
+            self.at = k
+            self._use(ident.full, differentiated=k in direct)
+        # Fields are columns of the network in the order in which they stand in the text.
+        return dict(sorted(self.found.items(), key=lambda item: item[1].first))
+
+    def _use(self, name: str, *, differentiated: bool = False, rank: int = 0, called: bool = False) -> None:
+        use = self.found.setdefault(name, Found(self.at))
+        use.differentiated |= differentiated
+        use.rank = max(use.rank, rank)
+        use.called |= called
+
+    def _is_known(self, ident: Ident, lexemes: Sequence[Lexeme], k: int, direct: bool) -> bool:
+        base = ident.base
+        if ident.full in self.declared:
+            return True
+        for cut in range(len(ident.subs)):
+            known = "_".join([base, *(text for text, _ in ident.subs[:cut])])
+            if known in self.declared:
+                letters = re.sub(r"[\s,]", "", ident.subs[cut][0].partition(",")[0])
+                if known in self.params and letters and set(letters) <= INDEX_LETTERS | set("0123456789"):
+                    self.ranks[known] = max(self.ranks.get(known, 0), 1 if letters.isdecimal() else len(letters))
+                return True
+        if not ident.subs:
+            if base in _CONSTANTS:
+                return not direct
+            if base in REAL_PART and not self.complex:
+                return False
+            if base in FUNCTIONS or base in BIHARMONIC or base in RESERVED or base == "e":
+                return True
+            if base in NABLAS:
+                return base != "dn" or (k + 1 < len(lexemes) and lexemes[k + 1].kind == "LPAR")
+            follows = lexemes[k + 1] if k + 1 < len(lexemes) else None
+            if base == "D":
+                return follows is not None and follows.kind in ("SUPER", "POWER")
+            if base == "i" and self.complex:
+                return True
+            if base[0] == "d" and len(base) > 1 and follows is not None and follows.kind == "LPAR":
+                return self._coordinates(base[1:], False)
+            return False
+        text = ident.subs[0][0]
+        letters = re.sub(r"[\s,]", "", text)
+        indices = bool(letters) and set(letters) <= INDEX_LETTERS
+        return (
+            base in ("d", "partial")
+            or (base in ("sum", "Sigma") and indices and len(letters) == 1)
+            or (base == "delta" and indices)
+            or (base in ("epsilon", "eps") and indices and len(letters) == 3)
+            or (base == "e" and (text.isdecimal() or text in self.coords))
+            or (base == "x" and indices and len(letters) == 1)
+            or (base == "I" and indices and len(letters) == 2)
+        )
+
+    def _coordinates(self, text: str, repeats: bool) -> bool:
+        try:
+            return bool(self.coords) and coordinate_suffix(text, self.coords, repeats=repeats) is not None
+        except ValueError:
+            return True
+
+    def _suffixed(self, ident: Ident, direct: bool) -> bool:
+        """Note a name with a suffix; False if only its whole can be a name."""
+        text, braces = ident.subs[0]
+        head, comma, tail = text.partition(",")
+        letters = re.sub(r"\s", "", head)
+        if self._coordinates(text, braces):
+            # D_x u may be a derivative, D_x u_xx a diffusivity: neither is inferred.
+            if ident.base != "D":
+                self._use(ident.base, differentiated=True)
+            return True
+        differentiated = direct or bool(comma and tail) or any(self._coordinates(t, b) for t, b in ident.subs[1:])
+        if letters and set(letters) <= INDEX_LETTERS:
+            self._use(ident.base, differentiated=differentiated, rank=len(letters))
+            return True
+        if comma and not letters:
+            self._use(ident.base, differentiated=True)
+            return True
+        if len(ident.subs) > 1 and self._coordinates(*ident.subs[-1]):
+            # ``w_in2_x``: the name itself has a subscript that is neither a coordinate nor an index.
+            self._use(Ident(ident.base, ident.subs[:-1]).full, differentiated=True)
+            return True
+        return False
+
+    def _is_call(self, lexemes: Sequence[Lexeme], k: int) -> bool:
+        """``name (`` with anything but a list of coordinates or a restriction."""
+        if k + 1 >= len(lexemes) or lexemes[k + 1].kind != "LPAR":
+            return False
+        at = k + 2
+        while at < len(lexemes) and lexemes[at].kind in ("NAME", "COMMA"):
+            value = lexemes[at].value
+            if lexemes[at].kind == "NAME" and not (isinstance(value, Ident) and value.full in {*self.coords, *self.vectors}):
+                return True
+            at += 1
+        return at >= len(lexemes) or lexemes[at].kind not in ("RPAR", "EQUALS")
+
+    def _directly_differentiated(self, lexemes: Sequence[Lexeme]) -> set[int]:
+        """Numbers of the names that an operator stands directly before, or primes directly behind."""
+        out: set[int] = set()
+        for k, lexeme in enumerate(lexemes):
+            if lexeme.kind == "PRIME" and k and lexemes[k - 1].kind == "NAME":
+                out.add(k - 1)
+            if lexeme.kind in ("PRIME", "SUB") and k > 2 and lexemes[k - 1].kind == "RPAR":
+                opened = _opening(lexemes, k - 1)
+                if opened and lexemes[opened - 1].kind == "NAME" and not self._is_call(lexemes, opened - 1):
+                    out.add(opened - 1)  # u(x)' and u(x=0)_x
+                elif opened == k - 3 and lexemes[k - 2].kind == "NAME":
+                    out.add(k - 2)
+            if not self._is_prefix(lexemes, k) and not (lexeme.kind == "RPAR" and self._closes_operator(lexemes, k)):
+                continue
+            at = k + 1
+            while at < len(lexemes) and lexemes[at].kind in ("POWER", "SUPER", "OPEN", "SUB"):
+                braced = [item.kind for item in lexemes[at + 1 : at + 4]] == ["LBRACE", "NUMBER", "RBRACE"]
+                at += 4 if lexemes[at].kind == "POWER" and braced else 2 if lexemes[at].kind == "POWER" else 1
+            opened = at < len(lexemes) and lexemes[at].kind == "LPAR"
+            at += opened
+            if at >= len(lexemes) or lexemes[at].kind != "NAME":
+                continue
+            end = at + 1
+            if end < len(lexemes) and lexemes[end].kind == "LPAR" and not self._is_call(lexemes, at):
+                # u(t, x) and u(x=0) are the field itself.
+                end = next((k for k in range(end, len(lexemes)) if lexemes[k].kind == "RPAR"), len(lexemes)) + 1
+            after = lexemes[end].kind if end < len(lexemes) else ""
+            # ``Δ u²`` differentiates the square; the text does not say that u itself is an unknown.
+            if after in ("RPAR", "COMMA") if opened else after not in ("POWER", "SUPER"):
+                out.add(at)
+        return out
+
+    def _closes_operator(self, lexemes: Sequence[Lexeme], k: int) -> bool:
+        """``(1 + ∇²)`` and ``(d_t - nu*lap)``: a bracket with an operator that has nothing to act on inside."""
+        depth, at = 0, k
+        while at >= 0:
+            kind = lexemes[at].kind
+            depth += (kind == "RPAR") - (kind == "LPAR")
+            if depth == 0:
+                return False
+            if self._is_prefix(lexemes, at):
+                after = at + 1
+                while lexemes[after].kind in ("POWER", "SUPER", "SUB", "LBRACE", "RBRACE") or (
+                    lexemes[after].kind == "NUMBER" and lexemes[after - 1].kind in ("POWER", "LBRACE")
+                ):
+                    after += 1
+                if lexemes[after].kind in ("RPAR", "SIGN", "PRODUCT"):
+                    return True
+            at -= 1
+        return False
+
+    def _is_prefix(self, lexemes: Sequence[Lexeme], k: int) -> bool:
+        lexeme = lexemes[k]
+        if lexeme.kind in _PREFIXES:
+            return True
+        if lexeme.kind != "NAME" or not isinstance(lexeme.value, Ident):
+            return False
+        ident = lexeme.value
+        if ident.full in self.declared:
+            return False
+        if ident.subs:
+            return ident.base in ("d", "partial") and ident.base not in self.declared
+        follows = lexemes[k + 1].kind if k + 1 < len(lexemes) else ""
+        if ident.base == "D":
+            return follows in ("SUPER", "POWER")
+        if ident.base[0] == "d" and follows == "LPAR" and self._coordinates(ident.base[1:], False):
+            return True
+        return ident.base in NABLAS or ident.base in BIHARMONIC or (ident.base == "diff" and follows == "LPAR")

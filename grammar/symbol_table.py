@@ -1,0 +1,470 @@
+"""Lexemes → terminals of the grammar: what every name means, given what is declared or inferred.
+
+Binding rules of names, in this order: a declared name wins, whatever it looks like; then a derivative or component of a declared
+name (``u_xx``, ``u_0``, ``a_ij``); then operators and functions of the fixed table; then constants. What is left is inferred
+where that is unambiguous, or is an error with a suggestion.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span, did_you_mean
+from opdsl.grammar.declarations import INDEX_LETTERS
+from opdsl.grammar.scanner import MAX_ORDER, Ident, Lexeme, coordinate_suffix
+from opdsl.grammar.suspicious_names import doubt
+from opdsl.language import tree as ex
+
+FUNCTIONS: dict[str, tuple[str, int]] = {
+    **{name: (name, 1) for name in "sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh exp log sqrt abs sign erf "
+       "sigmoid softplus relu heaviside cot sec csc coth sech csch erfc".split()},
+    **{name: (name, 2) for name in ("atan2", "min", "max", "dot", "cross", "outer", "ddot")},
+    **{name: (name, 1) for name in "tr sym skew dev det transpose norm inv perp conj re im".split()},
+    "where": ("where", 3), "vec": ("vec", 0),
+    "ln": ("log", 1), "arcsin": ("asin", 1), "arccos": ("acos", 1), "arctan": ("atan", 1), "arsinh": ("asinh", 1),
+    "arcosh": ("acosh", 1), "artanh": ("atanh", 1), "sgn": ("sign", 1), "trace": ("tr", 1), "Re": ("re", 1), "Im": ("im", 1),
+    "arctan2": ("atan2", 2), "logistic": ("sigmoid", 1), "minimum": ("min", 2), "maximum": ("max", 2),
+}  # fmt: skip
+"""Name in the text → (name in the tree, number of arguments; 0 means any)."""
+
+NABLAS = {
+    "grad": "grad", "gradient": "grad", "div": "div", "divergence": "div", "curl": "curl", "rot": "curl",
+    "laplace": "laplace", "lap": "laplace", "laplacian": "laplace", "hess": "hess", "hessian": "hess", "jac": "jac",
+    "jacobian": "jac", "dn": "dn",
+}  # fmt: skip
+BIHARMONIC = ("bilap", "biharmonic", "bilaplacian", "bilaplace")
+RESERVED = ("diff",)
+# Without a complex field Re is the Reynolds number.
+REAL_PART = ("Re", "Im")
+OPERATORS = (*NABLAS, *BIHARMONIC, *FUNCTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """A terminal: its kind, the lexeme, and what it stands for (a node, a function name, an operator)."""
+
+    kind: str
+    lexeme: Lexeme
+    payload: object = None
+
+
+class Classifier:
+    """Turns the lexemes of one text into terminals."""
+
+    def __init__(
+        self, declarations: ex.Declarations, *, definitions: Sequence[str] = (), ambiguous: frozenset[str] = frozenset()
+    ) -> None:
+        self.ambiguous = ambiguous
+        self.decls = declarations
+        self.coords = [c.name for c in declarations.coords if c.size is None]
+        self.vectors = {c.name: c.size for c in declarations.coords if c.size is not None}
+        self.fields = {f.name: f for f in declarations.fields}
+        self.params = {p.name: p for p in declarations.params}
+        self.functions = frozenset(declarations.functions)
+        self.definitions = set(definitions)
+        self.errors: list[LanguageError] = []
+        self.warnings: list[str] = []
+        self.has_complex = any(f.complex for f in declarations.fields)
+        self.declared = (
+            set(self.coords) | set(self.vectors) | set(self.fields) | set(self.params) | self.functions | self.definitions
+        )
+
+    # ------------------------------------------------------------------------------ the pass
+    def run(self, lexemes: Sequence[Lexeme]) -> list[Classified]:
+        """Return the terminals; errors are collected in ``errors``."""
+        out: list[Classified] = []
+        letters = _letters_used(lexemes)
+        self.normal_is_index = "n" in letters or "n" in self.declared
+        for k, lexeme in enumerate(lexemes):
+            following = lexemes[k + 1] if k + 1 < len(lexemes) else None
+            before = lexemes[k - 1] if k else None
+            try:
+                self._one(lexeme, following, before, out)
+            except LanguageError as error:
+                if not error.spans:
+                    error.spans = (lexeme.span,)
+                if len(self.errors) < 20:
+                    self.errors.append(error)
+                out.append(Classified("VALUE", lexeme, ex.Num(Fraction(1), span=lexeme.span)))
+        return out
+
+    def _one(self, lexeme: Lexeme, following: Lexeme | None, before: Lexeme | None, out: list[Classified]) -> None:
+        before_paren = following is not None and following.kind == "LPAR"
+        match lexeme.kind:
+            case "NAME":
+                assert isinstance(lexeme.value, Ident)
+                if before is not None and before.kind == "LET":
+                    out.append(Classified("VALUE", lexeme, lexeme.value.full))
+                    return
+                if following is not None and following.kind == "PRIME" and lexeme.value.full in self.functions:
+                    raise OpNameError(f"the derivative of the function {lexeme.value.full!r} has no notation", code="E109",
+                                      suggestion=f"declare one more function for it: functions=\"{lexeme.value.full} …\"")
+                kind, payload = self.name(lexeme.value, lexeme.span, before_paren)
+                out.append(Classified(kind, lexeme, payload))
+            case "PARTIAL":
+                assert isinstance(lexeme.value, tuple)
+                operator = self.partial(lexeme.value[0], lexeme.value[1], lexeme.span)
+                out.append(Classified("PREFIX", lexeme, _repeat(operator, lexeme.value[2], lexeme.span)))
+            case "QUOTIENT":
+                kind = "QUOTIENT_OF" if following is not None and following.kind == "OPEN" else "PREFIX"
+                out.append(Classified(kind, lexeme, self._quotient(lexeme.value, lexeme.span)))  # type: ignore[arg-type]
+            case "NABLA":
+                if following is not None and following.kind == "SUB":
+                    assert isinstance(following.value, tuple)
+                    text, braces = following.value
+                    out.append(Classified("PREFIX", lexeme, self.partial(text, braces, following.span)))
+                    return
+                out.append(Classified("PREFIX", lexeme, ex.Nabla("grad", span=lexeme.span)))
+            case "DELTA":
+                out.append(Classified("PREFIX", lexeme, ex.Nabla("laplace", span=lexeme.span)))
+            case "DIV" | "CURL" | "GRAD":
+                out.append(Classified("PREFIX", lexeme, ex.Nabla(lexeme.kind.lower(), span=lexeme.span)))
+            case "SUB" if before is not None and before.kind == "NABLA":
+                return
+            case "SUB" if before is not None and before.kind == "DELTA":
+                raise OpSyntaxError(
+                    "Δ takes no subscript", code="E026", suggestion="write d_xx + d_yy, or declare the other coordinate as time"
+                )
+            case "LPAR":
+                last = out[-1] if out else None
+                called = last is not None and (
+                    last.kind == "FUNCTION"
+                    or (last.kind == "VALUE" and last.lexeme.kind == "NAME")
+                    or (last.kind == "PRIME" and len(out) > 1 and out[-2].kind == "VALUE")
+                )
+                out.append(Classified("CALL" if called else "LPAR", lexeme))
+            case "SEP":
+                out.append(Classified("_SEP", lexeme))
+            case _:
+                out.append(Classified(lexeme.kind, lexeme, lexeme.value))
+
+    # ------------------------------------------------------------------------------ operators
+    def _quotient(self, axes: tuple[tuple[str | None, int | str | None], ...], span: Span) -> ex.Node:
+        """``∂/∂x`` …, or ``∂/∂n``, the normal derivative."""
+        if axes == (("n", None),) and "n" not in self.coords and not self.normal_is_index:
+            return ex.Nabla("dn", span=span)
+        return ex.Partial(tuple(self._quotient_axis(axis) for axis in axes), span=span)
+
+    def _quotient_axis(self, axis: tuple[str | None, int | str | None]) -> tuple[str | None, int | str | None]:
+        name, which = axis
+        if name is None or which is not None:
+            return axis
+        if name in self.vectors:
+            raise OpNameError(f"{name} is a coordinate vector", code="E107", suggestion=f"write d_0, d_i or ∂/∂{name}_i")
+        if name not in self.coords:
+            raise self._unknown_coordinate(name)
+        return axis
+
+    def _unknown_coordinate(self, name: str) -> OpNameError:
+        known = [*self.coords, *self.vectors]
+        listed = f" ({', '.join(known)})" if known else "; declare coords="
+        return OpNameError(
+            f"{name!r} is not a declared coordinate{listed}", code="E103", suggestion=did_you_mean(name, known) or None
+        )
+
+    def partial(self, text: str, braces: bool, span: Span) -> ex.Node:
+        """Resolve the subscript of ``d_…`` or ``∂_…``: coordinates, components, index letters or the normal."""
+        if not text:
+            raise OpSyntaxError("the derivative names no coordinate", code="E020", suggestion="write d_x")
+        names = [*self.coords]
+        try:
+            split = coordinate_suffix(text, names, repeats=braces) if names else None
+        except ValueError:
+            raise OpNameError(f"{text!r} splits into coordinates in two ways", code="E108",
+                              suggestion="separate them: d_{x y}") from None
+        if split is not None:
+            return ex.Partial(tuple((name, None) for name in split), span=span)
+        if text in self.vectors:
+            return ex.Nabla("grad", span=span)
+        components = self._components(text)
+        if components is not None:
+            return ex.Partial(components, span=span)
+        if text == "n" and not self.normal_is_index:
+            return ex.Nabla("dn", span=span)
+        letters = re.sub(r"[\s,]", "", text)
+        if letters and set(letters) <= INDEX_LETTERS:
+            return ex.Partial(tuple((None, letter) for letter in letters), span=span)
+        if text.isdecimal():
+            raise OpNameError(f"the coordinates have names ({', '.join(self.coords)}), not numbers", code="E103",
+                              suggestion=f"write d_{self.coords[0]}" if self.coords else None)
+        bad = next((c for c in letters if c not in "".join(names)), letters)
+        raise self._unknown_coordinate(text if len(text) < 2 or bad == letters else bad)
+
+    def _components(self, text: str) -> tuple[tuple[str | None, int | str | None], ...] | None:
+        """``12`` over ``x[100]``, or ``x_3``, ``x_3 x_4``."""
+        vector = next(iter(self.vectors), None)
+        if vector is None:
+            return None
+        if text.isdecimal():
+            return ((vector, _small(text)),)
+        words = re.split(r"[\s,]+", text)
+        out: list[tuple[str | None, int | str | None]] = []
+        for word in words:
+            base, _, digits = word.rpartition("_")
+            if word in self.coords:
+                out.append((word, None))
+            elif base in self.vectors and digits.isdecimal():
+                out.append((base, _small(digits)))
+            elif word.isdecimal():
+                out.append((vector, _small(word)))
+            else:
+                return None
+        return tuple(out)
+
+    # ------------------------------------------------------------------------------ names
+    def name(self, ident: Ident, span: Span, before_paren: bool) -> tuple[str, object]:
+        """Return the terminal and its payload."""
+        full = ident.full
+        if full in self.declared:
+            self._warn_shadowing(ident, full)
+            if full in self.functions:
+                if before_paren:
+                    return "FUNCTION", full
+                raise OpSyntaxError(f"the function {full!r} needs its argument", code="E027", spans=(span,),
+                                    suggestion=f"write {full}(…)")
+            return "VALUE", self._declared(full, span)
+        if not ident.subs:
+            return self._plain(ident.base, span, before_paren)
+        return self._suffixed(ident, span, before_paren)
+
+    def _warn_shadowing(self, ident: Ident, full: str) -> None:
+        if ident.subs and ident.base in self.fields and full not in self.definitions:
+            split = self._split(ident.subs[0][0], ident.subs[0][1])
+            if split and len(ident.subs) == 1:
+                self.warnings.append(f"{full} is the declared name, not a derivative of {ident.base}; write d_{ident.subs[0][0]} "
+                                     f"{ident.base} for the derivative")
+
+    def _declared(self, name: str, span: Span) -> ex.Node:
+        if name in self.definitions:
+            return ex.Ref(name, span=span)
+        if name in self.fields:
+            return ex.Field(name, span=span)
+        if name in self.params:
+            return ex.Param(name, span=span)
+        return ex.Coord(name, span=span)
+
+    def _plain(self, name: str, span: Span, before_paren: bool) -> tuple[str, object]:
+        if name in FUNCTIONS and (self.has_complex or name not in REAL_PART):
+            return ("FUNCTION" if before_paren else "PREFIX"), FUNCTIONS[name][0]
+        if name in NABLAS and (name != "dn" or before_paren):
+            operator = ex.Nabla(NABLAS[name], span=span)
+            return ("FUNCTION" if before_paren else "PREFIX"), operator
+        if name in BIHARMONIC:
+            operator2 = ex.Pow(ex.Nabla("laplace", span=span), ex.Num(Fraction(2)), span=span)
+            return ("FUNCTION" if before_paren else "PREFIX"), operator2
+        if name in RESERVED and before_paren:
+            return "FUNCTION", name
+        if before_paren and len(name) > 1 and name[0] == "d":
+            try:
+                split = coordinate_suffix(name[1:], self.coords, repeats=False)
+            except ValueError:
+                split = None
+            if split is not None:
+                return "FUNCTION", ex.Partial(tuple((n, None) for n in split), span=span)
+        if name == "pi":
+            return "VALUE", ex.Const("pi", span=span)
+        if name == "e":
+            return "VALUE", ex.Const("e", span=span)
+        if name == "i" and self.has_complex:
+            return "VALUE", ex.Const("i", span=span)
+        if name == "I":
+            return "VALUE", ex.Const("I", span=span)
+        if name == "D":
+            return "PREFIX", ex.Nabla("hess", span=span)
+        if name in self.ambiguous and not before_paren:
+            return "VALUE", ex.Num(Fraction(1), span=span)  # refused where it stands before a parenthesis
+        raise self._unknown(name, span, before_paren)
+
+    def _unknown(self, name: str, span: Span, before_paren: bool) -> LanguageError:
+        if before_paren:
+            return OpNameError(
+                f"{name!r} is not declared: a function call {name}(…) or a product {name}*(…)?", code="E104", spans=(span,),
+                suggestion=(did_you_mean(name, OPERATORS, cutoff=0.8) if name not in REAL_PART else "")
+                or f"declare functions=\"{name}\" or params=\"{name}\"",
+            )
+        if len(name) > 1 and name[0] == "d" and (name[1:] in self.coords or name[1:] in self.vectors):
+            return OpSyntaxError(f"{name} is an operator only directly before a parenthesis", code="E028", spans=(span,),
+                                 suggestion=f"write {name}(u) or d_{name[1:]} u")
+        if len(name) > 1 and name[0] == "d" and name[1:] in {*self.fields, *self.params}:
+            listed = ", ".join([*self.coords, *self.vectors]) or "none declared"
+            return OpNameError(f"{name} over something that is not a declared coordinate ({listed})", code="E103", spans=(span,),
+                               suggestion=f"write d{name[1:]}/d{self.coords[0]}" if self.coords else None)
+        if doubtful := self._doubtful(name, span):
+            return doubtful
+        known = sorted(self.declared)
+        hint = did_you_mean(name, known)
+        if not hint and len(name) > 1:
+            parts = [n for n in known if name.startswith(n) and name[len(n) :]]
+            for first in parts:
+                rest = Ident(name[len(first) :])
+                if rest.base in self.declared or any(c.isdigit() for c in rest.base[:1]):
+                    hint = f"names are never split; write {first} {rest.base} for a product"
+        if not hint and name == "i":
+            hint = "i is the imaginary unit where a complex field is declared: fields=\"u:complex\""
+        listed = f" (known: {', '.join(known[:12])})" if known else ""
+        return OpNameError(f"{name!r} is not declared{listed}", code="E102", spans=(span,), suggestion=hint or None)
+
+    def _doubtful(self, name: str, span: Span) -> OpNameError | None:
+        found = doubt(name, self.coords, self.fields, self.declared, OPERATORS)
+        if found is None:
+            return None
+        return OpNameError(f"{name!r} is not declared and {found[0]}", code="E102", spans=(span,), suggestion=found[1])
+
+    # ------------------------------------------------------------------------------ suffixes
+    def _split(self, text: str, braces: bool) -> list[str] | None:
+        try:
+            return coordinate_suffix(text, self.coords, repeats=braces) if self.coords else None
+        except ValueError:
+            raise OpNameError(f"{text!r} splits into coordinates in two ways", code="E108",
+                              suggestion="separate them: u_{x y}") from None
+
+    def _suffixed(self, ident: Ident, span: Span, before_paren: bool) -> tuple[str, object]:
+        base, subs = ident.base, list(ident.subs)
+        for cut in range(len(subs) - 1, -1, -1):
+            known = "_".join([base, *(re.sub(r"[\s,]", "", text) for text, _ in subs[:cut])])
+            if known in self.vectors and cut == 0:
+                return "VALUE", self._vector_component(known, subs, span)
+            if known == "d" and cut == 0 and (known in self.params or known in self.fields):
+                raise OpNameError(
+                    "d is declared, so d_… could be its derivative or the operator", code="E105", spans=(span,),
+                    suggestion="write ∂_x for the operator, diff(d, x) for the derivative",
+                )
+            if known in self.declared and known not in self.functions and (known not in self.coords or cut):
+                node: ex.Node = self._declared(known, span)
+                for text, braces in subs[cut:]:
+                    node = self.subscript(node, text, braces, span, known)
+                return "VALUE", node
+            if known in self.functions:
+                raise OpNameError(f"the function {known!r} takes no subscript", code="E109", spans=(span,),
+                                  suggestion=f"write d_x({known}(u))")
+        if len(subs) == 1:
+            special = self._special(base, *subs[0], span, before_paren)
+            if special is not None:
+                return special
+        raise self._unknown_suffixed(ident, span)
+
+    def _vector_component(self, name: str, subs: list[tuple[str, bool]], span: Span) -> ex.Node:
+        text = subs[0][0]
+        if len(subs) == 1 and text.isdecimal():
+            return ex.Indexed(ex.Coord(name, span=span), (_small(text),), span=span)
+        if len(subs) == 1 and len(text) == 1 and text in INDEX_LETTERS:
+            return ex.Indexed(ex.Coord(name, span=span), (text,), span=span)
+        raise OpNameError(f"{name}_{text} is no component of the coordinate vector {name}", code="E103", spans=(span,),
+                          suggestion=f"write {name}_0 or {name}_i")
+
+    def _special(self, base: str, text: str, braces: bool, span: Span, before_paren: bool) -> tuple[str, object] | None:
+        letters = re.sub(r"[\s,]", "", text)
+        indices = bool(letters) and set(letters) <= INDEX_LETTERS
+        if base in ("d", "partial"):
+            operator = self.partial(text, braces, span)
+            return "PREFIX", operator
+        if base in ("sum", "Sigma") and len(letters) == 1 and indices:
+            return "PREFIX", ("sum", letters)
+        if base == "delta" and indices:
+            return "VALUE", ex.Indexed(ex.Const("delta", span=span), tuple(letters), span=span)
+        if base in ("epsilon", "eps") and indices and len(letters) == 3:
+            return "VALUE", ex.Indexed(ex.Const("epsilon", span=span), tuple(letters), span=span)
+        if base == "e" and (text.isdecimal() or text in self.coords):
+            number = _small(text) if text.isdecimal() else self._space_number(text, span)
+            return "VALUE", ex.Call("unit", (ex.Num(Fraction(number)),), span=span)
+        if base == "x" and indices and len(letters) == 1:
+            return "VALUE", ex.Indexed(ex.Const("position", span=span), (letters,), span=span)
+        if base == "I" and indices and len(letters) == 2:
+            return "VALUE", ex.Indexed(ex.Const("delta", span=span), tuple(letters), span=span)
+        return None
+
+    def _space_number(self, name: str, span: Span) -> int:
+        space = [c for c in self.coords if c != self.decls.time]
+        if name not in space:
+            raise OpNameError(f"{name} is no space coordinate", code="E103", spans=(span,))
+        return space.index(name)
+
+    def subscript(self, node: ex.Node, text: str, braces: bool, span: Span, shown: str) -> ex.Node:
+        """Apply a subscript to a value: coordinates differentiate, numbers and letters select."""
+        split = self._split(text, braces)
+        if split is not None:
+            if len(split) > MAX_ORDER:
+                raise OpLimitError(f"a derivative of order {len(split)}; the limit is {MAX_ORDER}", code="E304", spans=(span,))
+            return ex.Apply(ex.Partial(tuple((n, None) for n in split), span=span), node, span=span)
+        if "," in text:
+            first, _, rest = text.partition(",")
+            inner = self.subscript(node, first.strip(), braces, span, shown) if first.strip() else node
+            return ex.Apply(self.partial(rest.strip(), True, span), inner, span=span)
+        if text in self.vectors:
+            raise OpNameError(f"{text} is a coordinate vector", code="E107", spans=(span,),
+                              suggestion=f"write grad({shown}) or {shown}_{{{text}_0}}")
+        if re.fullmatch(r"[0-9]+( [0-9]+)*", text) or (text.isalnum() and set(text) <= INDEX_LETTERS | set("0123456789")):
+            indices: tuple[int | str, ...]
+            if " " in text:
+                indices = tuple(_small(word) for word in text.split())
+            elif text.isdecimal() and not self._is_matrix(node):
+                indices = (_small(text),)
+            else:
+                indices = tuple(int(c) if c.isdecimal() else c for c in text.replace(" ", ""))
+            return ex.Indexed(node, indices, span=span)
+        letters = re.sub(r"\s", "", text)
+        if letters and set(letters) <= INDEX_LETTERS:
+            return ex.Indexed(node, tuple(letters), span=span)
+        components = self._components(text) if self.vectors else None
+        if components is not None:
+            return ex.Apply(ex.Partial(components, span=span), node, span=span)
+        raise self._bad_suffix(shown, text, span)
+
+    def _is_matrix(self, node: ex.Node) -> bool:
+        if isinstance(node, ex.Field):
+            return len(self.fields[node.name].shape) > 1
+        if isinstance(node, ex.Param):
+            return len(self.params[node.name].shape or ()) > 1
+        return False
+
+    def _bad_suffix(self, base: str, text: str, span: Span) -> OpNameError:
+        rest = text
+        for name in sorted(self.coords, key=len, reverse=True):
+            rest = rest.replace(name, "")
+        bad = rest.strip() or text
+        known = [*self.coords, *self.vectors]
+        near = "".join(c for c in text if c in known)
+        if len(near) < len(text) and near:
+            near += near[-1] * (len(text) - len(near))
+        suggestion = f"did you mean {base}_{near}?" if near and len(text) < 8 else None
+        listed = f" ({', '.join(known)})" if known else "; declare coords="
+        return OpNameError(f"{bad[:20]!r} is not a declared coordinate{listed}", code="E103", spans=(span,),
+                           suggestion=suggestion)
+
+    def _unknown_suffixed(self, ident: Ident, span: Span) -> OpNameError:
+        known = sorted(self.declared)
+        if doubtful := self._doubtful(ident.full, span):
+            return doubtful
+        hint = did_you_mean(ident.full, known) or did_you_mean(ident.base, known)
+        return OpNameError(f"neither {ident.full!r} nor {ident.base!r} is declared", code="E102", spans=(span,),
+                           suggestion=hint or f"declare fields=\"{ident.base}\" or params=\"{ident.full}\"")
+
+
+def _small(text: str) -> int:
+    if len(text) > 8:
+        raise OpLimitError(f"component {text[:12]}… is too large", code="E305")
+    return int(text)
+
+
+def _repeat(operator: ex.Node, order: int, span: Span) -> ex.Node:
+    if order == 1:
+        return operator
+    if isinstance(operator, ex.Partial):
+        if len(operator.axes) * order > MAX_ORDER:
+            raise OpLimitError(f"a derivative of order {len(operator.axes) * order}; the limit is {MAX_ORDER}", code="E304")
+        return replace(operator, axes=operator.axes * order)
+    return ex.Pow(operator, ex.Num(Fraction(order)), span=span)
+
+
+def _letters_used(lexemes: Sequence[Lexeme]) -> frozenset[str]:
+    """Index letters that occur as a subscript of something that is not a derivative, or in several derivatives."""
+    found: set[str] = set()
+    for lexeme in lexemes:
+        if lexeme.kind == "NAME" and isinstance(lexeme.value, Ident) and lexeme.value.base not in ("d", "partial"):
+            for text, _ in lexeme.value.subs:
+                found |= set(re.sub(r"[\s,]", "", text)) & INDEX_LETTERS
+    return frozenset(found)
+

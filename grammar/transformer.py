@@ -1,0 +1,241 @@
+"""Parse tree → expression tree: statements, atoms and what follows them. Runs are in `runs`, calls in `calls`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from lark import Token, Tree
+
+from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span
+from opdsl.grammar.juxtaposition import Runs
+from opdsl.grammar.scanner import MAX_ORDER
+from opdsl.grammar.symbol_table import Classified
+from opdsl.grammar.tree_items import BROKEN, Argument, Group, Postfix, Prefix, PrimeOrder, span_of, spans_of_node
+from opdsl.language import tree as ex
+from opdsl.language.operator_application import is_operator
+
+
+class Builder(Runs):
+    """Builds the statements of one text."""
+
+    # ------------------------------------------------------------------------------ walking the parse tree
+    def build(self, tree: Tree[Token]) -> list[ex.Node]:
+        """Return definitions and equations in order, without recursion."""
+        values: list[Any] = []
+        stack: list[tuple[Any, bool]] = [(tree, False)]
+        while stack:
+            node, ready = stack.pop()
+            if isinstance(node, Token):
+                values.append(self.tokens[node.start_pos or 0])
+            elif not ready:
+                stack.append((node, True))
+                stack.extend((child, False) for child in reversed(node.children))
+            else:
+                count = len(node.children)
+                children = values[len(values) - count :] if count else []
+                del values[len(values) - count :]
+                values.append(self._node(str(node.data), children))
+        return values[0]  # type: ignore[no-any-return]
+
+    def _node(self, rule: str, children: list[Any]) -> Any:
+        # Something below is wrong and reported; go on with its neighbours, so that all errors are found.
+        if rule != "start" and any(child is BROKEN for child in children):
+            return BROKEN
+        try:
+            return getattr(self, "on_" + rule)(children)
+        except LanguageError as error:
+            if len(self.errors) < 20:
+                self.errors.append(error)
+            return BROKEN
+
+    # ------------------------------------------------------------------------------ statements
+    def on_start(self, children: list[Any]) -> list[ex.Node]:
+        return [child for child in children if isinstance(child, (ex.Definition, ex.EquationNode))]
+
+    def on_definition(self, children: list[Any]) -> ex.Node:
+        _, name, _, value = children
+        assert isinstance(name, Classified)
+        if not isinstance(name.payload, str):
+            raise OpSyntaxError("let takes a new name", code="E031", spans=(name.lexeme.span,))
+        return ex.Definition(name.payload, value, span=name.lexeme.span.join(value.span))
+
+    def on_equation(self, children: list[Any]) -> ex.Node:
+        label = children.pop(0) if isinstance(children[0], Classified) else None
+        left, right = children[0], children[2] if len(children) > 1 else None
+        span = (left.span or Span(0, 0)).join(right.span if right is not None else None)
+        name = str(label.payload) if label is not None else ""
+        for side in (left, right):
+            if side is not None and is_operator(side):
+                raise OpSyntaxError("this operator has nothing to act on", code="E022", spans=spans_of_node(side),
+                                    suggestion="write what it acts on after it, as in laplace(u)")
+        return ex.EquationNode(name, left, right, named=label is not None, span=span)
+
+    # ------------------------------------------------------------------------------ units
+    def on_prefix(self, children: list[Any]) -> Prefix:
+        token: Classified = children[0]
+        powers: list[Postfix] = children[1:]
+        span = token.lexeme.span
+        if len(powers) > 1:
+            raise OpSyntaxError("two powers on one operator", code="E024", spans=(powers[1].span,))
+        symbol = token.lexeme.text if isinstance(token.payload, ex.Node) else ""
+        if isinstance(token.payload, ex.Nabla) and token.payload.name == "hess" and token.lexeme.text == "D" and not powers:
+            raise OpNameError("'D' is not declared", code="E102", spans=(span,),
+                              suggestion="declare params=\"D\"; write D²u for the Hessian, u_t + u·∇u for a material derivative")
+        power = powers[0].value if powers else None
+        return Prefix(token.payload, span.join(powers[0].span) if powers else span, power, symbol)
+
+    def on_factor(self, children: list[Any]) -> list[ex.Node]:
+        """An atom and what follows it. A field before a parenthesis may turn out to be a product: then two factors."""
+        atom, ops = children[0], list(children[1:])
+        if isinstance(atom, Group):
+            node = self.checked(replace(atom.node, span=atom.span))
+            if not ops and atom.bracket == "(":
+                self.grouped.add(id(node))
+        else:
+            node = atom
+        opened = {id(node)}
+        before = ""
+        while ops:
+            op = ops.pop(0)
+            after_power, before = before == "power", op.kind
+            if op.kind == "power":
+                chain = [op]
+                while ops and ops[0].kind == "power":
+                    chain.append(ops.pop(0))
+                bare = isinstance(atom, Group) and atom.bracket == "(" and id(node) in opened
+                node = self._power(node, chain, isinstance(atom, Group))
+                if bare:
+                    self.raised.add(id(node))
+            elif op.kind == "sub":
+                if after_power:
+                    raise OpSyntaxError("a subscript after a power has two readings", code="E047", spans=(op.span,),
+                                        suggestion="write u_x^2 for the square of the derivative, (u^2)_x for the derivative of the square")
+                node = self.names.subscript(node, op.value[0], op.value[1], (node.span or op.span).join(op.span), "u")
+            elif op.kind == "prime":
+                if after_power and isinstance(node, ex.Pow) and isinstance(node.exponent, (ex.Field, ex.Param, ex.Ref, ex.Coord)):
+                    raise OpSyntaxError("a prime after an exponent has two readings", code="E047", spans=(op.span,),
+                                        suggestion="write (u^v)' or u^(v')")
+                node = self._prime(node, op)
+            else:
+                made = self._application(node, op)
+                if isinstance(made, ex.Node):
+                    node = made
+                    continue
+                # A product: what follows binds to the parenthesis, not to the name.
+                return [node, *self.on_factor([made, *ops])]
+        return [self.checked(node)]
+
+    def _power(self, base: ex.Node, chain: list[Postfix], grouped: bool) -> ex.Node:
+        exponent = chain[-1].value
+        for op in reversed(chain[:-1]):
+            exponent = self.checked(ex.Pow(op.value, exponent, span=op.span))
+        marked = chain[0]
+        if isinstance(marked.value, PrimeOrder):
+            return self._derivative_of_only_coordinate(base, marked.value.order, marked.span)
+        if isinstance(exponent, ex.Node) and is_operator(exponent):
+            raise OpSyntaxError("an operator cannot be an exponent", code="E024", spans=spans_of_node(exponent))
+        span = (base.span or chain[0].span).join(chain[-1].span)
+        if isinstance(base, ex.Const) and base.name == "e":
+            return self.checked(ex.Call("exp", (exponent,), span=span))
+        if is_operator(base):
+            if isinstance(base, ex.Call):
+                raise OpSyntaxError("(u·∇)^n is not supported", code="E025", spans=(span,),
+                                    suggestion="write (u·∇)((u·∇)u)")
+            return self._operator_power(base, exponent, "", span)
+        return self.checked(ex.Pow(base, exponent, span=span))
+
+    def _prime(self, node: ex.Node, op: Postfix) -> ex.Node:
+        return self._derivative_of_only_coordinate(node, op.value, op.span)
+
+    def _derivative_of_only_coordinate(self, node: ex.Node, order: int, at: Span) -> ex.Node:
+        coords = self.names.decls.coords
+        if len(coords) != 1 or coords[0].size is not None:
+            known = ", ".join(str(c) for c in coords) or "none declared"
+            raise OpSyntaxError(f"a prime needs exactly one coordinate, there are: {known}", code="E039", spans=(at,),
+                                suggestion="write u_x or d_x u")
+        if order > MAX_ORDER:
+            raise OpLimitError(f"a derivative of order {order}; the limit is {MAX_ORDER}", code="E304", spans=(at,))
+        operator = ex.Partial(((coords[0].name, None),) * order, span=at)
+        return self.checked(ex.Apply(operator, node, span=(node.span or at).join(at)))
+
+    # ------------------------------------------------------------------------------ postfixes and atoms
+    def on_postfix(self, children: list[Any]) -> Postfix:
+        child = children[0]
+        if isinstance(child, Postfix):
+            return child
+        kind = {"SUB": "sub", "PRIME": "prime"}[child.kind]
+        return Postfix(kind, child.payload, child.lexeme.span)
+
+    def on_application(self, children: list[Any]) -> Postfix:
+        arguments = children[1]
+        return Postfix("call", arguments, children[0].lexeme.span.join(children[2].lexeme.span))
+
+    def on_power(self, children: list[Any]) -> Postfix:
+        first: Classified = children[0]
+        if first.kind == "SUPER":
+            size: ex.Node = ex.Num(Fraction(abs(int(str(first.payload)))), span=first.lexeme.span)
+            raised = ex.Neg(size, span=size.span) if int(str(first.payload)) < 0 else size
+            return Postfix("power", self.checked(raised), first.lexeme.span)
+        atom = children[-1]
+        if any(c.lexeme.text == "+" for c in children[1:-1]):
+            raise OpSyntaxError("an exponent is missing", code="E080", spans=(first.lexeme.span,),
+                                suggestion="write u^2, u^(k+1) or u**2")
+        negative = sum(1 for c in children[1:-1] if c.lexeme.text == "-") % 2 == 1
+        span = first.lexeme.span.join(span_of(atom))
+        if isinstance(atom, Group):
+            if atom.bracket == "(" and isinstance(atom.node, ex.Num) and atom.node.value.denominator == 1 and not negative:
+                raise OpSyntaxError(
+                    f"u^({atom.node.value}) could be a power or a derivative", code="E043", spans=(span,),
+                    suggestion=f"write u^{atom.node.value} for the power, d^{atom.node.value}u/dx^{atom.node.value} for the "
+                    "derivative",
+                )
+            inner = atom.node
+            if atom.bracket == "{" and id(inner) in self.grouped and isinstance(inner, ex.Num) and inner.value >= 1:
+                return Postfix("power", PrimeOrder(int(inner.value), span=span), span)
+            atom = inner
+        value = self.checked(ex.Neg(atom, span=span)) if negative else atom
+        return Postfix("power", value, span)
+
+    def on_number(self, children: list[Any]) -> ex.Node:
+        token: Classified = children[0]
+        assert isinstance(token.payload, Fraction)
+        return ex.Num(token.payload, span=token.lexeme.span)
+
+    def on_value(self, children: list[Any]) -> ex.Node:
+        token: Classified = children[0]
+        if not isinstance(token.payload, ex.Node):
+            raise OpSyntaxError("a name is expected here", code="E031", spans=(token.lexeme.span,))
+        return self.checked(token.payload)
+
+    def on_group(self, children: list[Any]) -> Group:
+        opening, closing = children[0], children[-1]
+        span = opening.lexeme.span.join(closing.lexeme.span)
+        node = children[1]
+        if len(children) == 5:
+            node = ex.Compare(children[2].lexeme.value, children[1], children[3], span=span)
+        return Group(self.checked(node), opening.lexeme.text, span)
+
+    def on_bars(self, children: list[Any]) -> ex.Node:
+        span = children[0].lexeme.span.join(children[2].lexeme.span)
+        name = "norm" if children[0].payload == "‖" else "abs"
+        if is_operator(children[1]):
+            raise OpSyntaxError("an operator stands between bars", code="E022", spans=(span,), suggestion="write |∇u|")
+        return self.checked(ex.Call(name, (children[1],), span=span))
+
+    def on_quotient(self, children: list[Any]) -> ex.Node:
+        token: Classified = children[0]
+        operand = children[2]
+        if len(operand) != 1 or not isinstance(token.payload, ex.Node):
+            raise OpSyntaxError("a Leibniz quotient takes one operand", code="E020", spans=(token.lexeme.span,))
+        span = token.lexeme.span.join(children[3].lexeme.span)
+        return self.checked(ex.Apply(token.payload, operand[0], span=span))
+
+    def on_argument(self, children: list[Any]) -> Argument:
+        if len(children) == 1:
+            return Argument(children[0])
+        return Argument(children[0], str(children[1].lexeme.value), children[2])
+
+    def on_arguments(self, children: list[Any]) -> list[Argument]:
+        return [child for child in children if isinstance(child, Argument)]

@@ -1,0 +1,1 @@
+"""Exact polynomials and derivative spaces."""

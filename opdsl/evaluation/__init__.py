@@ -1,0 +1,1 @@
+"""One call: from text and arrays to numbers; comparison of methods and frameworks."""

@@ -1,0 +1,164 @@
+"""Check what a call binds: names, ranks, shapes, dtypes, before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from opdsl.backends.base import Backend
+from opdsl.errors import BindingError, OpdslError, ShapeError, unknown
+from opdsl.language.residual import ParameterSpec, Residual
+
+
+@dataclass(frozen=True)
+class Bindings:
+    """Checked bindings of one call.
+
+    Args:
+        arrays: parameters and coefficients by name, as arrays of the backend.
+        per_point: names whose arrays carry a leading point axis.
+        networks: coefficients that are differentiated, by name: functions.
+        functions: user functions.
+        known: constant arrays whose values may be used while planning.
+    """
+
+    arrays: dict[str, Any]
+    per_point: frozenset[str]
+    networks: dict[str, Any]
+    functions: dict[str, Any]
+    known: dict[str, npt.NDArray[np.float64]]
+
+    def signature(self) -> tuple[Any, ...]:
+        """What a compiled program depends on."""
+        arrays = tuple((k, tuple(v.shape), str(v.dtype), k in self.per_point) for k, v in sorted(self.arrays.items()))
+        return arrays, tuple((k, v.tobytes()) for k, v in sorted(self.known.items()))
+
+
+def required(residual: Residual) -> dict[str, str]:
+    """Names to be bound, with what they are."""
+    out = {p.name: "a trainable parameter" if p.trainable else "a parameter" for p in residual.parameters}
+    out.update({f.name: "a coefficient that is differentiated: a function" for f in residual.fields if f.coefficient})
+    out.update(dict.fromkeys(residual.functions, "a function"))
+    return out
+
+
+def check(residual: Residual, given: Mapping[str, Any], x: Any, backend: Backend, text: str) -> Bindings:
+    """Sort and check everything bound by keyword.
+
+    Raises:
+        BindingError: missing or superfluous names, not-a-number values.
+        ShapeError: a shape that does not fit the rank the text gives.
+    """
+    names = required(residual)
+    extra = [n for n in given if n not in names]
+    if extra:
+        raise BindingError(unknown(f"'{text}' has no parameter", extra[0], names, "It takes"))
+    missing = [n for n in names if n not in given]
+    if missing:
+        what = "; ".join(f"{n} is {names[n]}" for n in missing)
+        raise BindingError(f"'{text}' needs {', '.join(f'{n}=…' for n in missing)}: {what}.")
+    arrays: dict[str, Any] = {}
+    per_point: set[str] = set()
+    known_arrays: dict[str, npt.NDArray[np.float64]] = {}
+    for spec in residual.parameters:
+        value, points = _parameter(spec, given[spec.name], x, backend, text)
+        arrays[spec.name] = value
+        if points:
+            per_point.add(spec.name)
+        elif spec.rank == 2 and not spec.trainable:
+            concrete = backend.concrete(given[spec.name])
+            if concrete is not None:
+                known_arrays[spec.name] = concrete
+    networks = {f.name: given[f.name] for f in residual.fields if f.coefficient}
+    functions = {name: given[name] for name in residual.functions}
+    return Bindings(arrays, frozenset(per_point), networks, functions, known_arrays)
+
+
+def _parameter(spec: ParameterSpec, value: Any, x: Any, backend: Backend, text: str) -> tuple[Any, bool]:
+    """(array, whether it has a point axis)."""
+    n = x.shape[0]
+    if callable(value) and not hasattr(value, "shape"):
+        array = _evaluated(spec, value, x, backend, text)
+        if len(array.shape) == spec.rank + 2 and array.shape[-1] == 1 and spec.rank == 0:
+            array = array[..., 0]
+        if len(array.shape) != spec.rank + 1 or array.shape[0] != n:
+            raise ShapeError(
+                f"in '{text}': the function bound to {spec.name} gives shape {tuple(array.shape)} on {n} points; "
+                f"expected ({_shape(n, spec)})."
+            )
+        _lengths(spec, array.shape[1:], text)
+        return array, True
+    if value is None or isinstance(value, bool | str | bytes):
+        raise BindingError(f"in '{text}': {spec.name} must be a number, an array or a function, got {value!r}.")
+    if isinstance(value, np.generic):
+        value = value.item()  # a NumPy number is a number: it takes the dtype of the points
+    if isinstance(value, int | float) and math.isnan(value):
+        raise BindingError(f"in '{text}': {spec.name} is NaN.")
+    if not backend.is_array(value):
+        if hasattr(value, "shape") and not isinstance(value, np.ndarray | np.generic):
+            raise BindingError(
+                f"in '{text}': {spec.name} is a {type(value).__module__}.{type(value).__name__}, the points belong to "
+                f"{backend.name}. Arrays are not moved between frameworks silently; convert one of them."
+            )
+        try:
+            host = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise BindingError(
+                f"in '{text}': {spec.name} must be a number, an array or a function, got {type(value).__name__}."
+            ) from None
+        if np.isnan(host).any():
+            raise BindingError(f"in '{text}': {spec.name} contains NaN.")
+        value = backend.ops.asarray(host, x)
+    elif str(value.dtype) != str(x.dtype):
+        raise ShapeError(
+            f"in '{text}': {spec.name} has dtype {value.dtype}, the points have {x.dtype}. "
+            "Nothing is converted silently; convert one of them."
+        )
+    elif (host := backend.concrete(value)) is not None and np.isnan(host).any():
+        raise BindingError(f"in '{text}': {spec.name} contains NaN.")
+    ndim = len(value.shape)
+    if ndim == spec.rank:
+        _lengths(spec, value.shape, text)
+        return value, False
+    if ndim == spec.rank + 1 and value.shape[0] == n:
+        _lengths(spec, value.shape[1:], text)
+        return value, True
+    column = tuple(value.shape) == (n, 1) and spec.rank == 0
+    hint = f" A column (n, 1) is not broadcast: pass {spec.name}[:, 0]." if column else ""
+    raise ShapeError(
+        f"in '{text}': {spec.name} has shape {tuple(value.shape)}; expected ({_shape(None, spec)}) or, one per point, "
+        f"({_shape(n, spec)}).{hint}"
+    )
+
+
+def _evaluated(spec: ParameterSpec, function: Any, x: Any, backend: Backend, text: str) -> Any:
+    """A coefficient function at the points."""
+    where = f"in '{text}': the function bound to {spec.name}"
+    try:
+        array = backend.at_points(function, x)
+    except OpdslError:
+        raise
+    except Exception as error:
+        raise BindingError(f"{where} failed on points of shape {tuple(x.shape)}: {type(error).__name__}: {error}.") from error
+    if not hasattr(array, "shape"):
+        raise BindingError(f"{where} returned {type(array).__name__}; expected an array ({_shape(x.shape[0], spec)}).")
+    if str(array.dtype) != str(x.dtype):
+        raise ShapeError(f"{where} gives dtype {array.dtype}, the points have {x.dtype}. Nothing is converted silently.")
+    return array
+
+
+def _shape(n: int | None, spec: ParameterSpec) -> str:
+    sizes: Sequence[int | None] = spec.shape or (None,) * spec.rank
+    parts = ([str(n)] if n is not None else []) + ["·" if s is None else str(s) for s in sizes]
+    return ", ".join(parts) + ("," if len(parts) == 1 else "")
+
+
+def _lengths(spec: ParameterSpec, shape: Sequence[int], text: str) -> None:
+    for have, want in zip(shape, spec.shape, strict=False):
+        if want is not None and have != want:
+            raise ShapeError(f"in '{text}': {spec.name} has components {tuple(shape)}, the text needs {tuple(spec.shape)}.")

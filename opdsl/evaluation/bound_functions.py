@@ -1,0 +1,85 @@
+"""Functions bound by the user, ``R(u)``: evaluated by the framework, differentiated by jets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from opdsl.backends.base import Backend, Capture
+from opdsl.errors import BindingError
+from opdsl.language.constructors import children
+from opdsl.language.residual import Call, Number, Pointwise, Residual
+from opdsl.planning.planner import push_forward_method
+from opdsl.strategies.base import Method
+from opdsl.strategies.environment import Environment
+from opdsl.strategies.linear_operators import LinearOperator, Term
+from opdsl.strategies.no_derivatives import Evaluation
+
+
+@dataclass(frozen=True)
+class BoundFunction:
+    """One bound function with the derivative orders the residual needs.
+
+    It is captured like a network whose coordinates are its arguments, and its derivatives come from the same engine (the chain
+    rule for R(u) needs R', R'', …).
+    """
+
+    name: str
+    arguments: int
+    orders: tuple[tuple[int, ...], ...]
+    capture: Capture
+    method: Method
+
+    def at(self, ops: Any, constants: Sequence[Any], orders: Sequence[int], values: Sequence[Any]) -> Any:
+        """∂^orders R at the values; plain numbers among them are allowed."""
+        xp = ops.xp
+        like = next(v for v in values if hasattr(v, "shape"))
+        arrays = [v if hasattr(v, "shape") else ops.asarray(v, like) for v in values]
+        shape = max((tuple(a.shape) for a in arrays), key=len)
+        point = xp.stack([xp.broadcast_to(a, shape) for a in arrays], axis=-1)
+        env = Environment(ops, point, tuple(range(self.arguments)))
+        delivered = self.method.evaluate(env, self.capture.graph, constants)
+        found = delivered.operators[self._operator(orders)] if any(orders) else delivered.value
+        return found[..., 0]
+
+    @staticmethod
+    def _operator(orders: Sequence[int]) -> LinearOperator:
+        axes = tuple(i for i, k in enumerate(orders) for _ in range(k))
+        return LinearOperator((Term(Number(Fraction(1)), axes),))
+
+
+def used_orders(residual: Residual) -> dict[str, tuple[int, set[tuple[int, ...]]]]:
+    """For every user function its number of arguments and the derivative orders that occur."""
+    out: dict[str, tuple[int, set[tuple[int, ...]]]] = {}
+
+    def visit(node: Pointwise) -> None:
+        if isinstance(node, Call) and node.function in residual.functions:
+            orders = tuple(node.orders) or (0,) * len(node.args)
+            out.setdefault(node.function, (len(node.args), set()))[1].add(orders)
+        for c in children(node):
+            visit(c)
+
+    for equation in residual.equations:
+        for component in equation.components:
+            visit(component)
+    return out
+
+
+def bind_functions(residual: Residual, given: dict[str, Any], x: Any, backend: Backend) -> dict[str, BoundFunction]:
+    """Check and capture the functions the residual calls."""
+    out: dict[str, BoundFunction] = {}
+    for name, (count, orders) in used_orders(residual).items():
+        function = given[name]
+        if not callable(function):
+            raise BindingError(f"{name} is a function in the text; bind a callable, got {type(function).__name__}.")
+
+        def on_point(point: Any, function: Callable[..., Any] = function, count: int = count) -> Any:
+            return function(*(point[..., i] for i in range(count)))
+
+        capture = backend.capture(on_point, backend.ops.asarray([[0.5] * count] * x.shape[0], x))
+        operators = tuple(BoundFunction._operator(o) for o in sorted(orders) if any(o))
+        method = push_forward_method(operators, count) if operators else Evaluation()
+        out[name] = BoundFunction(name, count, tuple(sorted(orders)), capture, method)
+    return out

@@ -1,0 +1,342 @@
+"""Measure instead of predicting: candidates of one operator, and the rates of this machine.
+
+Every candidate is compiled and warmed up first; then all are timed in turns, so that whatever else the machine does meets all of
+them alike, and the medians are compared. A timed call ends when its results exist (``block_until_ready``, ``synchronize``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from opdsl.errors import StrategyError
+from opdsl.planning.plan import Plan
+from opdsl.planning.planner import choose, with_measurements
+from opdsl.pricing import rates
+from opdsl.pricing.abstract_arrays import Effort
+from opdsl.pricing.cost import Constants, Cost, adapt
+
+if TYPE_CHECKING:
+    from opdsl.evaluation.call import Call
+    from opdsl.evaluation.operators import Operator, Prepared
+
+Runner = Callable[[], Any]
+_HOPELESS = 25.0
+"""Candidates predicted to take this many times the least are not measured."""
+_MOST_COMPILING = 60.0
+"""Nor are those predicted to compile for longer than this, in seconds."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What was measured of one candidate.
+
+    Attributes:
+        seconds: median of one call.
+        first: seconds of the first call, compilation included.
+        effort: what it does, as counted.
+        predicted: seconds the planner expected.
+    """
+
+    seconds: float
+    first: float
+    effort: Effort
+    predicted: float
+
+
+def tune(op: Operator, u: Any, x: Any, given: Mapping[str, Any], budget: float) -> Plan:
+    """Measure all candidates and pin the fastest; see `Operator.tune`."""
+    call = _automatic(op, u, x, given)
+    key = call.pin_key()
+    op._pins.pop(key, None)
+    timings, plan = measure(op, u, x, given, budget)
+    names = []
+    for k, group in enumerate(plan.groups):
+        found = {c.strategy: timings[k, c.strategy].seconds for c in group.candidates if (k, c.strategy) in timings}
+        names.append(choose(found, tie=1.02) if found else group.strategy)
+    op._pins[key] = tuple(names)
+    op._prepared.clear()
+    return with_measurements(op.plan(u, x, **_without_strategy(given)), {k: t.seconds for k, t in timings.items()})
+
+
+def measured_plan(op: Operator, u: Any, x: Any, given: Mapping[str, Any], budget: float) -> Plan:
+    """The plan of `Operator.explain` with measured times; nothing is pinned."""
+    timings, _ = measure(op, u, x, given, budget)
+    return with_measurements(op.plan(u, x, **given), {k: t.seconds for k, t in timings.items()})
+
+
+def measure(
+    op: Operator,
+    u: Any,
+    x: Any,
+    given: Mapping[str, Any],
+    budget: float = 20.0,
+    hopeless: float = _HOPELESS,
+    clock: Callable[[], float] = perf_counter,
+) -> tuple[dict[tuple[int, str], Timing], Plan]:
+    """Times by (network, strategy), and the plan that would have been made.
+
+    With several networks the others keep the planner's choice while one is varied.
+
+    Args:
+        op: the operator.
+        u, x, given: a call of it.
+        budget: seconds for timing, compilation not counted.
+        hopeless: candidates predicted to take this many times the least are left out.
+        clock: `time.process_time` where a machine is shared and one thread is used.
+    """
+    call = _automatic(op, u, x, given)
+    plan = op._decide(call)[0]
+    chosen = {g.fields[0]: g.strategy for g in plan.groups if g.candidates}
+    runners: dict[tuple[int, str], Runner] = {}
+    first: dict[tuple[int, str], float] = {}
+    costs: dict[tuple[int, str], Cost] = {}
+    same: dict[tuple[int, str], tuple[int, str]] = {}
+    for k, group in enumerate(plan.groups):
+        applicable = {c.strategy: c.cost for c in group.candidates if c.cost is not None and not c.opt_in}
+        least = min((c.time(call.training) for c in applicable.values()), default=0.0)
+        for name, cost in applicable.items():
+            if cost.time(call.training) > hopeless * least or cost.compiling(call.training) > _MOST_COMPILING:
+                continue
+            costs[k, name] = cost
+            twin = next((key for key in runners if key[0] == k and costs[key].effort == cost.effort), None)
+            if twin is not None:
+                # The same work in every respect: one computation under two names, compiled and timed once.
+                same[k, name] = twin
+                continue
+            again = op._call(u, x, {**given, "strategy": {**chosen, group.fields[0]: name}, "training": call.training})
+            start = clock()
+            runner = _runner(op._build(again), again)
+            runner()
+            first[k, name] = clock() - start
+            runners[k, name] = runner
+    seconds = round_robin(runners, budget, clock=clock)
+    timed = {key: same.get(key, key) for key in costs}
+    return {
+        key: Timing(seconds[timed[key]], first[timed[key]], cost.effort, cost.time(call.training)) for key, cost in costs.items()
+    }, plan
+
+
+def _without_strategy(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in given.items() if k != "strategy"}
+
+
+def _automatic(op: Operator, u: Any, x: Any, given: Mapping[str, Any]) -> Call:
+    call = op._call(u, x, {**_without_strategy(given), "strategy": "auto"})
+    if call.empty:
+        raise StrategyError("there is nothing to measure on zero points.")
+    return call
+
+
+def round_robin(
+    runners: Mapping[Any, Runner], budget: float, most: int = 25, clock: Callable[[], float] = perf_counter
+) -> dict[Any, float]:
+    """Median seconds of every runner; all are timed in turns, ``most`` times or until the budget is spent (three at least)."""
+    repeats = {}
+    for key, run in runners.items():
+        run()
+        start = clock()
+        run()
+        # A clock reading costs nothing beside two milliseconds.
+        repeats[key] = max(1, min(50, int(2e-3 / max(clock() - start, 1e-7))))
+    samples: dict[Any, list[float]] = {key: [] for key in runners}
+    order = list(runners)
+    begin = perf_counter()
+    for turn in range(most):
+        if turn >= 3 and perf_counter() - begin > budget:
+            break
+        for key in order:
+            run = runners[key]
+            run()  # not timed: whoever comes after a large candidate would find its caches emptied
+            start = clock()
+            for _ in range(repeats[key]):
+                run()
+            samples[key].append((clock() - start) / repeats[key])
+        order = order[1:] + order[:1]
+    return {key: median(values) for key, values in samples.items()}
+
+
+# ------------------------------------------------------------------------------------------------------------- runners
+
+
+def _runner(prepared: Prepared, call: Call) -> Runner:
+    """One evaluation, or one value with parameter gradient, until its results exist."""
+    constants = [c.constants for c in call.captures]
+    make = {"jax": _jax_runner, "torch": _torch_runner}.get(call.backend.name, _plain_runner)
+    return make(prepared.run, constants, call.x, call.bindings.arrays, call.training)
+
+
+def _plain_runner(run: Any, constants: Any, x: Any, bindings: Any, training: bool) -> Runner:
+    return lambda: run(constants, x, bindings)
+
+
+def _jax_runner(run: Any, constants: Any, x: Any, bindings: Any, training: bool) -> Runner:
+    import jax
+    import jax.numpy as jnp
+
+    if not training:
+        return lambda: jax.block_until_ready(run(constants, x, bindings))
+    leaves, tree = jax.tree_util.tree_flatten(constants)
+    floating = [k for k, a in enumerate(leaves) if jnp.issubdtype(jnp.result_type(a), jnp.floating)]
+
+    def loss(trained: Sequence[Any], points: Any, bound: Any) -> Any:
+        merged = list(leaves)
+        for k, a in zip(floating, trained, strict=True):
+            merged[k] = a
+        return sum(jnp.mean(jnp.square(r)) for r in run(jax.tree_util.tree_unflatten(tree, merged), points, bound))
+
+    step = jax.jit(jax.value_and_grad(loss))
+    own = [leaves[k] for k in floating]
+    return lambda: jax.block_until_ready(step(own, x, bindings))
+
+
+def _torch_runner(run: Any, constants: Any, x: Any, bindings: Any, training: bool) -> Runner:
+    import torch
+
+    wait = torch.cuda.synchronize if x.device.type == "cuda" else (lambda: None)
+    if not training:
+
+        def evaluate() -> Any:
+            with torch.no_grad():
+                result = run(constants, x, bindings)
+            wait()
+            return result
+
+        return evaluate
+    if not any(a.requires_grad for group in constants for a in group):
+        constants = [[a.detach().clone().requires_grad_(a.is_floating_point()) for a in group] for group in constants]
+    trained = [a for group in constants for a in group if a.requires_grad]
+
+    def step() -> Any:
+        with torch.enable_grad():
+            loss = sum(r.square().mean() for r in run(constants, x, bindings))
+            result = torch.autograd.grad(loss, trained, allow_unused=True)
+        wait()
+        return result
+
+    return step
+
+
+# ---------------------------------------------------------------------------------------------------------- calibration
+
+_CASES: tuple[tuple[str, str, str, int, int], ...] = (
+    # text, coords, params, width, points: every kind of work in different mixtures
+    ("laplace(u)", "x y", "", 128, 512),
+    ("u_t + u u_x + u_xxx", "t x", "", 64, 1024),
+    ("laplace(u)", "x[20]", "", 64, 256),
+    ("d_x u", "x", "", 32, 256),
+    ("laplace(laplace(u))", "x y", "", 128, 256),
+    ("u_xxxxxx", "x", "", 24, 256),
+    ("a_ij d_i d_j u", "x y z", "a_ij", 64, 256),
+    ("u_x + u_y", "x y", "", 16, 64),
+)
+
+
+def calibrate(backend: str, *, budget: float = 50.0, progress: Callable[[str], None] = lambda _: None) -> tuple[Constants, str]:
+    """Measure a few operators on plain networks and fit the rates of this machine; see ``opdsl tune``.
+
+    Args:
+        backend: ``"jax"``, ``"torch"`` or ``"numpy"``.
+        budget: seconds in all; no new case is begun later.
+        progress: is told what is measured.
+
+    Returns:
+        The rates, and the device they are of.
+
+    Raises:
+        BackendError: the framework is not installed.
+    """
+    from opdsl import backends
+    from opdsl.evaluation.api import operator
+
+    backends.get(backend)
+    modes = (False,) if backend == "numpy" else (False, True)
+    samples: dict[bool, list[tuple[Effort, float]]] = {mode: [] for mode in modes}
+    compiling: dict[bool, list[float]] = {mode: [0.0] if backend != "jax" else [] for mode in (False, True)}
+    begin = perf_counter()
+    device = "cpu"
+    for text, coords, params, width, points in _CASES:
+        op = operator(text, coords=coords, params=params or None, backend=backend)
+        dimension = len(op.residual().coords)
+        u, x, bound = example(backend, (dimension, width, width, width, 1), points, {"a": dimension} if params else {})
+        device = rates.device_of(backend, x)
+        for training in modes:
+            if perf_counter() - begin > budget:
+                break
+            progress(f"{text} on {points} points, width {width}" + (", training" if training else ""))
+            timings, _ = measure(op, u, x, {**bound, "training": training}, budget / 100, hopeless=5.0)
+            samples[training] += [(t.effort, t.seconds) for t in timings.values()]
+            if backend == "jax":
+                compiling[training] += [t.first / max(t.effort.calls + t.effort.steps, 1.0) for t in timings.values()]
+    prior = rates.SHIPPED.get((backend, device), rates.SHIPPED[backend, "cpu"])
+    evaluation = adapt(samples[False], prior.evaluation)
+    # Without gradients three times an evaluation stands in.
+    training_rates = adapt(samples[True] if True in modes else [(e, 3 * t) for e, t in samples[False]], prior.training)
+    step = median(compiling[False]) if compiling[False] else prior.compile_step
+    training_step = median(compiling[True]) if compiling[True] else prior.compile_training_step
+    return Constants(evaluation, training_rates, step, training_step, source="measured"), device
+
+
+def predictions(backend: str, device: str, found: Constants) -> dict[str, float]:
+    """What rates say about a reference, in words and seconds: a plain pass, a Laplacian, and a training step on it."""
+    from opdsl.evaluation.api import operator
+    from opdsl.planning.planner import Network, Settings, make_plan
+
+    residual = operator("laplace(u)", coords="x y").residual()
+    network = Network.described(("u",), 2, (128, 128, 128), 1, backend, 1024)
+    settings = Settings(strategy="forward_laplacian", backend=backend, device=device, differentiable=backend != "numpy")
+    effort = make_plan(residual, [network], settings, "laplace(u)")[0].groups[0].cost.effort
+    out = {"a plain pass": found.evaluation.seconds(network.plain), "a Laplacian": found.evaluation.seconds(effort)}
+    if backend != "numpy":
+        out["a training step on a Laplacian"] = found.training.seconds(effort)
+    return out
+
+
+def example(
+    backend: str, sizes: Sequence[int], points: int, matrices: Mapping[str, int] | None = None, seed: int = 0
+) -> tuple[Any, Any, dict[str, Any]]:
+    """A plain tanh network of the backend with the given layer sizes, points in the unit cube, and square matrices by name."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    weights = [rng.standard_normal((a, b)).astype(np.float32) / a**0.5 for a, b in pairwise(sizes)]
+    biases = [rng.standard_normal(b).astype(np.float32) for b in sizes[1:]]
+    x = rng.random((points, sizes[0]), dtype=np.float32)
+    given = {name: np.eye(n, dtype=np.float32) + 0.1 for name, n in (matrices or {}).items()}
+    layers = list(zip(weights, biases, strict=True))
+    if backend == "numpy":
+
+        def plain(h: Any) -> Any:
+            for k, (w, b) in enumerate(layers):
+                h = h @ w + b
+                h = np.tanh(h) if k < len(layers) - 1 else h
+            return h
+
+        return plain, x, dict(given)
+    if backend == "jax":
+        import jax.numpy as jnp
+
+        arrays = [(jnp.asarray(w), jnp.asarray(b)) for w, b in layers]
+
+        def network(point: Any) -> Any:
+            for k, (w, b) in enumerate(arrays):
+                point = point @ w + b
+                point = jnp.tanh(point) if k < len(arrays) - 1 else point
+            return point
+
+        return network, jnp.asarray(x), {k: jnp.asarray(v) for k, v in given.items()}
+    import torch
+
+    parts: list[Any] = []
+    for k, (w, b) in enumerate(layers):
+        linear = torch.nn.Linear(*w.shape)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(w.T.copy()))
+            linear.bias.copy_(torch.from_numpy(b))
+        parts += [linear, torch.nn.Tanh()] if k < len(layers) - 1 else [linear]
+    return torch.nn.Sequential(*parts), torch.from_numpy(x), {k: torch.from_numpy(v) for k, v in given.items()}
+

@@ -1,0 +1,275 @@
+"""Rules composed of the elementary ones, written once for every backend.
+
+Each function here has the signature of `Composed.build` (``rule(ops, *operands, …)``) or of `PiecewiseLinear.tangent`
+(``tangent(xp, primals, tangents)``). Backends point their primitives at them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from opdsl.jets.elementary import Elementary, power
+from opdsl.jets.graph import Array
+
+Operand = Any
+Tangent = Callable[[Any, Sequence[Array], Sequence[Array | None]], Array]
+
+
+# ------------------------------------------------------------------------------------------------------- arithmetic
+
+
+def divide(ops: Any, a: Operand, b: Operand) -> Operand:
+    """a / b."""
+    return ops.div(a, b)
+
+
+def power_of(ops: Any, base: Operand, exponent: Operand) -> Operand:
+    """base ** exponent with an exponent that may vary: exp(exponent · log base); the base must then be positive."""
+    if isinstance(exponent, int | float):
+        return ops.elementwise(power(exponent), base)
+    if not ops.is_jet(exponent):
+        # One exponent per element: c_k = binom(r, k) h^(r−k) element by element.
+        return ops.elementwise(_array_power(exponent), base)
+    return ops.elementwise("exp", ops.mul(exponent, ops.elementwise("log", base)))
+
+
+def _array_power(r: Array) -> Elementary:
+    def coefficients(f: Any, h0: Array, order: int) -> list[Any]:
+        out: list[Any] = []
+        binomial: Any = 1.0
+        for k in range(order + 1):
+            rest = r - k
+            # binom(r, k) = 0 for integers k > r ≥ 0, where h^(r−k) may be infinite: select before evaluating.
+            safe = f.xp.where(binomial == 0, f.xp.ones_like(rest), rest) if k else rest
+            out.append(binomial * h0**safe)
+            binomial = binomial * rest / (k + 1)
+        return out
+
+    return Elementary("power", None, coefficients)
+
+
+def square_root_of_squares(ops: Any, a: Operand, b: Operand) -> Operand:
+    """hypot(a, b) = √(a² + b²), scaled by max(|a|, |b|) so that squares do not overflow."""
+    xp = ops.xp
+    scale = xp.maximum(xp.abs(ops.primal(a)), xp.abs(ops.primal(b)))
+    scale = xp.where(scale == 0, xp.ones_like(scale), scale)
+    a, b = ops.div(a, scale), ops.div(b, scale)
+    return ops.mul(ops.elementwise("sqrt", ops.add(ops.mul(a, a), ops.mul(b, b))), scale)
+
+
+def atan2(ops: Any, y: Operand, x: Operand) -> Operand:
+    """atan2(y, x): the branch of the primal plus ∫ (x dy − y dx)/(x² + y²), through atan of whichever ratio is at most one."""
+    xp = ops.xp
+    y0, x0 = ops.primal(y), ops.primal(x)
+    steep = xp.abs(y0) > xp.abs(x0)
+    top, bottom = ops.where(steep, ops.neg(x), y), ops.where(steep, y, x)
+    angle = ops.elementwise("atan", ops.div(top, bottom))
+    # atan(top/bottom) differs from atan2 by a locally constant angle.
+    full = xp.atan2(y0, x0)
+    return ops.add(angle, full - ops.primal(angle))
+
+
+def logaddexp(ops: Any, a: Operand, b: Operand) -> Operand:
+    """log(eᵃ + eᵇ) = max + softplus(min − max): no overflow on either side, and −∞ is a neutral element."""
+    swap = ops.primal(a) < ops.primal(b)
+    high, low = ops.where(swap, b, a), ops.where(swap, a, b)
+    return ops.add(high, ops.elementwise("softplus", ops.sub(low, high)))
+
+
+def clamp_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+    """clamp(low, x, high); the derivative at a bound is that of the interior."""
+    low, x, high = primals
+    zero = xp.zeros_like(next(t for t in tangents if t is not None))
+    d_low, d_x, d_high = (zero if t is None else t for t in tangents)
+    return xp.where(x < low, d_low, xp.where(x > high, d_high, d_x))
+
+
+# ------------------------------------------------------------------------------------------------- piecewise linear
+
+
+def abs_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+    """|x|; 0 at the kink."""
+    return xp.sign(primals[0]) * tangents[0]
+
+
+def relu_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+    """max(x, 0); 0 at the kink."""
+    t = tangents[0]
+    assert t is not None
+    return xp.where(primals[0] > 0, t, xp.zeros_like(t))
+
+
+def maximum_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+    """max(a, b); the mean of both derivatives where they are equal."""
+    a, b = primals
+    return _select(xp, a > b, a == b, tangents)
+
+
+def minimum_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+    """min(a, b); the mean of both derivatives where they are equal."""
+    a, b = primals
+    return _select(xp, a < b, a == b, tangents)
+
+
+def _select(xp: Any, first: Array, tie: Array, tangents: Sequence[Array | None]) -> Array:
+    zero = xp.zeros_like(next(t for t in tangents if t is not None))
+    a, b = (zero if t is None else t for t in tangents)
+    return xp.where(tie, (a + b) * 0.5, xp.where(first, a, b))
+
+
+def extremum_tangent(axes: Sequence[int], keepdims: bool, largest: bool) -> Tangent:
+    """max or min over ``axes`` (non-negative); the mean over all places where the extremum is attained."""
+
+    def tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+        x, t = primals[0], tangents[0]
+        assert t is not None
+        extreme = (xp.max if largest else xp.min)(x, axis=tuple(axes), keepdims=True)
+        hit = xp.where(x == extreme, xp.ones_like(t), xp.zeros_like(t))
+        return xp.sum(hit * t, axis=tuple(axes), keepdims=keepdims) / xp.sum(hit, axis=tuple(axes), keepdims=keepdims)
+
+    return tangent
+
+
+def sort_tangent(axis: int, descending: bool = False, stable: bool = True) -> Tangent:
+    """sort along ``axis``: channels follow the permutation of the primal."""
+
+    def tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+        order = xp.argsort(primals[0], axis=axis, descending=descending, stable=stable)
+        return xp.take_along_axis(tangents[0], order, axis=axis)
+
+    return tangent
+
+
+# -------------------------------------------------------------------------------------------------------- reductions
+
+
+def logsumexp(ops: Any, a: Operand, axes: Sequence[int], keepdims: bool) -> Operand:
+    """log Σ e^a over ``axes``, shifted by the maximum of the primal."""
+    xp, axes = ops.xp, tuple(axes)
+    shift = xp.max(ops.primal(a), axis=axes, keepdims=True)
+    total = _sum(ops, ops.elementwise("exp", ops.sub(a, shift)), axes, True)
+    out = ops.add(ops.elementwise("log", total), shift)
+    return out if keepdims else _sum(ops, out, axes, False)
+
+
+def softmax(ops: Any, a: Operand, axis: int) -> Operand:
+    """e^a / Σ e^a along ``axis``."""
+    e = ops.elementwise("exp", ops.sub(a, ops.xp.max(ops.primal(a), axis=axis, keepdims=True)))
+    return ops.div(e, _sum(ops, e, (axis,), True))
+
+
+def log_softmax(ops: Any, a: Operand, axis: int) -> Operand:
+    """a − log Σ e^a along ``axis``."""
+    return ops.sub(a, logsumexp(ops, a, (axis,), True))
+
+
+def _sum(ops: Any, a: Operand, axes: Sequence[int], keepdims: bool) -> Operand:
+    return ops.linear(lambda h: ops.xp.sum(h, axis=tuple(axes), keepdims=keepdims), a)
+
+
+def product_over(ops: Any, a: Operand, axis: int, keepdims: bool) -> Operand:
+    """Π a along one axis, by halving: log₂ n multiplications, no division, so zeros are harmless."""
+    xp = ops.xp
+    length = ops.primal(a).shape[axis]
+    if length == 0:
+        return xp.prod(ops.primal(a), axis=axis, keepdims=keepdims)
+
+    def piece(start: int, stop: int) -> Callable[[Array], Array]:
+        return lambda h: h[(*[slice(None)] * axis, slice(start, stop), ...)]
+
+    while length > 1:
+        half = length // 2
+        pairs = ops.mul(ops.linear(piece(0, half), a), ops.linear(piece(half, 2 * half), a))
+        if length % 2:
+            rest = ops.linear(piece(2 * half, length), a)
+            pairs = ops.linear(lambda p, q: xp.concat([p, q], axis=axis), pairs, rest)
+        a, length = pairs, half + length % 2
+    return a if keepdims else ops.linear(lambda h: xp.squeeze(h, axis=axis), a)
+
+
+def cumulative(
+    ops: Any, combine: Callable[[Any, Operand, Operand], Operand], a: Operand, axis: int, reverse: bool = False
+) -> Operand:
+    """Running results of an associative operation along ``axis``: log₂ n steps of doubling stride."""
+    xp = ops.xp
+    length = ops.primal(a).shape[axis]
+
+    def piece(start: int, stop: int) -> Callable[[Array], Array]:
+        return lambda h: h[(*[slice(None)] * axis, slice(start, stop), ...)]
+
+    stride = 1
+    while stride < length:
+        early, late = ops.linear(piece(0, length - stride), a), ops.linear(piece(stride, length), a)
+        both = combine(ops, early, late)
+        if reverse:
+            rest = ops.linear(piece(length - stride, length), a)
+            a = ops.linear(lambda p, q: xp.concat([p, q], axis=axis), both, rest)
+        else:
+            rest = ops.linear(piece(0, stride), a)
+            a = ops.linear(lambda p, q: xp.concat([p, q], axis=axis), rest, both)
+        stride *= 2
+    return a
+
+
+# ------------------------------------------------------------------------------------------ from the first derivative
+
+
+def from_derivative(
+    ops: Any,
+    value: Sequence[Operand],
+    tangent: Callable[[Sequence[Operand], Sequence[Operand]], Sequence[Operand]],
+    jets: Sequence[Operand],
+    order: int,
+) -> tuple[Operand, ...]:
+    r"""Any differentiable function from its first derivative alone.
+
+    With n = h − h_0, the nilpotent part of the arguments, and Df(h)[t] the directional derivative as a program,
+
+        f(h) = f(h_0) + ∫_0^1 Df(h_0 + s n)[n] ds = f(h_0) + Σ_q w_q Df(h_0 + s_q n)[n].                       (1)
+
+    In an algebra of order K the integrand is a polynomial of degree K − 1 in s, so Gauss's rule with ⌈K/2⌉ nodes is exact: one
+    evaluation of Df for a Laplacian, two for a biharmonic operator. Df may use f itself, to one order less, because every
+    term of it carries a factor n.
+
+    Args:
+        ops: jet operations.
+        value: f(h_0), one array per result; jets where f also depends on something held fixed here.
+        tangent: ``tangent(points, directions)`` evaluates Df on jets, a tuple like ``value``.
+        jets: the arguments that carry jets.
+        order: K; smaller than the algebra's order where the result is multiplied by something nilpotent.
+    """
+    if order == 0:
+        return tuple(value)
+    steps = [replace(h, primal=ops.xp.zeros_like(h.primal)) for h in jets]
+    nodes, weights = np.polynomial.legendre.leggauss((order + 1) // 2)
+    totals: list[Operand] = list(value)
+    for node, weight in zip(nodes, weights, strict=True):
+        s = float(node + 1) / 2
+        slopes = tangent([h.map(lambda part, s=s: part * s) for h in jets], steps)
+        totals = [ops.add(t, ops.mul(slope, float(weight) / 2)) for t, slope in zip(totals, slopes, strict=True)]
+    return tuple(totals)
+
+
+# -------------------------------------------------------------------------------------------------------- activations
+
+
+def gelu_tanh(ops: Any, a: Operand) -> Operand:
+    """½ a (1 + tanh(√(2/π)(a + 0.044715 a³)))."""
+    cubic = ops.mul(ops.mul(a, a), a)
+    inner = ops.mul(ops.add(a, ops.mul(cubic, 0.044715)), math.sqrt(2 / math.pi))
+    return ops.mul(ops.mul(a, 0.5), ops.add(ops.elementwise("tanh", inner), 1.0))
+
+
+def elu(ops: Any, a: Operand, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Operand:
+    """scale · (a where a > 0, alpha (e^{input_scale·a} − 1) elsewhere); the left branch at 0."""
+    xp = ops.xp
+    positive = ops.primal(a) > 0
+    # The unused branch must not overflow: exp sees min(a, 0).
+    safe = ops.where(positive, xp.zeros_like(ops.primal(a)), a)
+    left = ops.mul(ops.elementwise("expm1", ops.mul(safe, input_scale)), alpha * scale)
+    return ops.where(positive, ops.mul(a, scale), left)

@@ -1,0 +1,1 @@
+"""What an equation means: the tree, its types, its expansion into a residual; no arrays."""

@@ -1,0 +1,204 @@
+"""Exact derivatives of pointwise expressions: product rule, chain rule, the table of elementary derivatives.
+
+``derivative(e, a)`` is ∂e/∂x_a, where ``a`` is a coordinate column or an index label. Nothing is approximated and nothing is
+silently zero: only numbers, values bound at call time and other coordinates have derivative 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
+from opdsl.errors import OpLimitError
+from opdsl.language.constructors import (
+    MINUS_ONE,
+    ONE,
+    ZERO,
+    Coefficient,
+    add,
+    call,
+    divide,
+    index_sum,
+    mul,
+    negate,
+    number,
+    power,
+    sort_axes,
+    where,
+)
+from opdsl.language.residual import (
+    Add,
+    Axis,
+    Call,
+    Compare,
+    Coordinate,
+    Derivative,
+    IndexSum,
+    Mul,
+    Number,
+    Parameter,
+    Pointwise,
+    Power,
+    Where,
+)
+
+MAX_ORDER = 64
+# About half a second; the equations of the test gallery need some hundreds.
+MAX_WORK = 30_000
+
+
+class NeedsWritingOut(Exception):
+    """A Kronecker delta between two labels: the sum must be written out, or refused where it is too long."""
+
+
+class Differentiator:
+    """Differentiates with a memo and a budget; ``space`` tells which columns a label ranges over."""
+
+    def __init__(self, space: frozenset[int] | range) -> None:
+        self.space = space
+        self.memo: dict[tuple[Pointwise, Axis], Pointwise] = {}
+        self.work = 0
+
+    def spend(self, amount: int) -> None:
+        """Count work; an expansion that explodes is refused instead of filling the memory."""
+        self.work += amount
+        if self.work > MAX_WORK:
+            raise OpLimitError(
+                "the expansion of this operator is too large", code="E307",
+                suggestion="lower the power or the order, or introduce an auxiliary field for the inner operator",
+            )
+
+    def __call__(self, node: Pointwise, axis: Axis) -> Pointwise:
+        match node:
+            case Number() | Parameter():
+                return ZERO
+            case Derivative(name, component, axes):
+                if len(axes) >= MAX_ORDER:
+                    raise OpLimitError(f"a derivative of order {len(axes) + 1}; the limit is {MAX_ORDER}", code="E304")
+                return Derivative(name, component, sort_axes((*axes, axis)))
+            case Coefficient(name, index, axes):
+                return Coefficient(name, index, sort_axes((*axes, axis)))
+            case Coordinate(other):
+                return self._coordinate(other, axis)
+        known = self.memo.get((node, axis))
+        if known is None:
+            known = self._compound(node, axis)
+            self.memo[(node, axis)] = known
+        return known
+
+    def _coordinate(self, other: Axis, axis: Axis) -> Pointwise:
+        if other == axis:
+            return ONE
+        if isinstance(other, int) and isinstance(axis, int):
+            return ZERO
+        column = other if isinstance(other, int) else axis
+        if isinstance(column, int) and column not in self.space:
+            return ZERO
+        raise NeedsWritingOut
+
+    def _compound(self, node: Pointwise, axis: Axis) -> Pointwise:
+        match node:
+            case Add(terms):
+                self.spend(len(terms))
+                return add(*(self(term, axis) for term in terms))
+            case Mul(factors):
+                parts = []
+                for k, factor in enumerate(factors):
+                    changed = self(factor, axis)
+                    if changed != ZERO:
+                        # Every part is a product as long as the whole: long products cost the square of their length.
+                        self.spend(len(factors))
+                        parts.append(mul(*factors[:k], changed, *factors[k + 1 :]))
+                made = add(*parts)
+                self.spend(len(made.terms) if isinstance(made, Add) else 1)
+                return made
+            case Power(base, exponent):
+                self.spend(4)
+                return self._power(base, exponent, axis)
+            case Call(function, args, orders):
+                self.spend(4)
+                return self._call(function, args, orders, axis)
+            case Where(condition, yes, no):
+                self.spend(2)
+                return where(condition, self(yes, axis), self(no, axis))
+            case IndexSum(label, body):
+                self.spend(2)
+                return index_sum(label, self(body, axis))
+            case Compare():
+                raise AssertionError("a comparison has no derivative; Where does not differentiate its condition")
+        raise AssertionError(f"no derivative for {type(node).__name__}; a new node type needs one")
+
+    def _power(self, base: Pointwise, exponent: Pointwise, axis: Axis) -> Pointwise:
+        d_base = self(base, axis)
+        d_exponent = self(exponent, axis)
+        parts = []
+        if d_base != ZERO:
+            parts.append(mul(exponent, power(base, add(exponent, MINUS_ONE)), d_base))
+        if d_exponent != ZERO:
+            parts.append(mul(power(base, exponent), call("log", (base,)), d_exponent))
+        return add(*parts)
+
+    def _call(self, function: str, args: tuple[Pointwise, ...], orders: tuple[int, ...], axis: Axis) -> Pointwise:
+        inner = [self(arg, axis) for arg in args]
+        if all(d == ZERO for d in inner):
+            return ZERO
+        if function in ("min", "max"):
+            relation = "<=" if function == "min" else ">="
+            return where(Compare(relation, args[0], args[1]), inner[0], inner[1])
+        if function == "atan2":
+            y, x = args
+            below = power(add(power(x, number(2)), power(y, number(2))), MINUS_ONE)
+            return mul(below, add(mul(x, inner[0]), negate(mul(y, inner[1]))))
+        table = _TABLE.get(function)
+        if table is not None:
+            return mul(table(args[0]), inner[0])
+        orders = orders or (0,) * len(args)
+        if sum(orders) >= MAX_ORDER:
+            raise OpLimitError(f"a derivative of {function} of order {sum(orders) + 1}", code="E304")
+        parts = []
+        for k, d in enumerate(inner):
+            if d != ZERO:
+                raised = tuple(o + (1 if j == k else 0) for j, o in enumerate(orders))
+                parts.append(mul(call(function, args, raised), d))
+        return add(*parts)
+
+
+def _one_minus_square(x: Pointwise) -> Pointwise:
+    return add(ONE, negate(power(x, number(2))))
+
+
+def _tanh(x: Pointwise) -> Pointwise:
+    return _one_minus_square(call("tanh", (x,)))
+
+
+def _sigmoid(x: Pointwise) -> Pointwise:
+    s = call("sigmoid", (x,))
+    return mul(s, add(ONE, negate(s)))
+
+
+_HALF = Number(Fraction(1, 2))
+_TABLE: dict[str, Callable[[Pointwise], Pointwise]] = {
+    "sin": lambda x: call("cos", (x,)),
+    "cos": lambda x: negate(call("sin", (x,))),
+    "tan": lambda x: add(ONE, power(call("tan", (x,)), number(2))),
+    "asin": lambda x: divide(ONE, call("sqrt", (_one_minus_square(x),))),
+    "acos": lambda x: negate(divide(ONE, call("sqrt", (_one_minus_square(x),)))),
+    "atan": lambda x: divide(ONE, add(ONE, power(x, number(2)))),
+    "sinh": lambda x: call("cosh", (x,)),
+    "cosh": lambda x: call("sinh", (x,)),
+    "tanh": _tanh,
+    "asinh": lambda x: divide(ONE, call("sqrt", (add(ONE, power(x, number(2))),))),
+    "acosh": lambda x: divide(ONE, call("sqrt", (add(power(x, number(2)), MINUS_ONE),))),
+    "atanh": lambda x: divide(ONE, _one_minus_square(x)),
+    "exp": lambda x: call("exp", (x,)),
+    "log": lambda x: divide(ONE, x),
+    "sqrt": lambda x: mul(_HALF, divide(ONE, call("sqrt", (x,)))),
+    "abs": lambda x: call("sign", (x,)),
+    "sign": lambda x: ZERO,
+    "heaviside": lambda x: ZERO,
+    "erf": lambda x: mul(Number(2 / math.sqrt(math.pi)), call("exp", (negate(power(x, number(2))),))),
+    "sigmoid": _sigmoid,
+    "softplus": lambda x: call("sigmoid", (x,)),
+    "relu": lambda x: call("heaviside", (x,)),
+}

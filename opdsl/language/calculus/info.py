@@ -1,0 +1,179 @@
+"""What a residual is: order, linearity, the derivatives it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from opdsl.language.constructors import children
+from opdsl.language.residual import (
+    Add,
+    Call,
+    Compare,
+    Derivative,
+    IndexSum,
+    Mul,
+    Pointwise,
+    Power,
+    Residual,
+    Where,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """Facts about a residual; ``str`` prints them.
+
+    Attributes:
+        orders: highest derivative of each unknown field.
+        kind: ``"linear"``, ``"semilinear"``, ``"quasilinear"`` or ``"nonlinear"``.
+        derivatives: the derivatives needed, written ``u_xx``, fields first.
+        coords, fields, parameters, coefficients: names.
+        notes: what was inferred, and readings that may surprise.
+    """
+
+    orders: dict[str, int]
+    kind: str
+    derivatives: tuple[str, ...]
+    coords: str
+    fields: tuple[str, ...]
+    parameters: tuple[str, ...]
+    coefficients: tuple[str, ...]
+    equations: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> int:
+        """The highest order of all fields."""
+        return max(self.orders.values(), default=0)
+
+    @property
+    def linear(self) -> bool:
+        """Linear in the unknown fields."""
+        return self.kind == "linear"
+
+    def __str__(self) -> str:
+        lines = [
+            f"order {self.order}, {self.kind}",
+            f"coordinates: {self.coords}",
+            f"fields: {', '.join(f'{name} (order {self.orders.get(name, 0)})' for name in self.fields)}",
+            f"derivatives: {', '.join(self.derivatives) or 'none'}",
+        ]
+        if self.parameters:
+            lines.append(f"parameters: {', '.join(self.parameters)}")
+        if self.coefficients:
+            lines.append(f"differentiated coefficients: {', '.join(self.coefficients)}")
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def facts(residual: Residual) -> Info:
+    """Return the facts of a residual.
+
+    Example:
+        >>> from opdsl.language.calculus import expand
+        >>> from opdsl.grammar import parse_system
+        >>> info = facts(expand(parse_system("u_t + u u_x = nu u_xx", coords="t x")))
+        >>> info.order, info.kind, info.derivatives
+        (2, 'semilinear', ('u', 'u_t', 'u_x', 'u_xx'))
+    """
+    unknown = frozenset(f.name for f in residual.fields if not f.coefficient)
+    shapes = {f.name: f.shape for f in residual.fields}
+    every = [component for equation in residual.equations for component in equation.components]
+    atoms = sorted(
+        set(_atoms(every)), key=lambda d: (d.field not in unknown, d.field, len(d.axes), str(d.component), str(d.axes))
+    )
+    orders = {name: 0 for name in shapes if name in unknown}
+    for atom in atoms:
+        if atom.field in orders:
+            orders[atom.field] = max(orders[atom.field], len(atom.axes))
+    return Info(
+        orders=orders,
+        kind=_kind(every, unknown, orders),
+        derivatives=tuple(dict.fromkeys(derivative_text(a, residual) for a in atoms)),
+        coords=str(residual.coords) if not isinstance(residual.coords, tuple) else " ".join(residual.coords),
+        fields=tuple(f.name for f in residual.fields if not f.coefficient),
+        parameters=tuple(("?" if p.trainable else "") + p.name for p in residual.parameters),
+        coefficients=tuple(f.name for f in residual.fields if f.coefficient),
+        equations=tuple(e.name for e in residual.equations),
+        notes=residual.notes,
+    )
+
+
+def derivative_text(atom: Derivative, residual: Residual) -> str:
+    """Write a derivative as in the language: ``u_xx``, ``u_0``, ``u_{0,xy}``.
+
+    Example:
+        >>> derivative_text(Derivative("u", 0, (0, 0)), Residual(("x", "y"), (0, 1), (), (), ()))
+        'u_xx'
+    """
+    shape = next((f.shape for f in residual.fields if f.name == atom.field), ())
+    names = [residual.coords[axis] if isinstance(axis, int) else str(axis) for axis in atom.axes]
+    axes = "".join(names) if all(len(name) == 1 for name in names) else " ".join(names)
+    component = str(atom.component) if shape else ""
+    if component and axes:
+        return f"{atom.field}_{{{component},{axes}}}"
+    suffix = component or axes
+    if not suffix:
+        return atom.field
+    plain = all(len(name) == 1 for name in names)
+    return f"{atom.field}_{suffix}" if plain else f"{atom.field}_{{{suffix}}}"
+
+
+def _atoms(nodes: Iterable[Pointwise]) -> Iterable[Derivative]:
+    seen: set[Pointwise] = set()
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, Derivative):
+            yield node
+        stack.extend(children(node))
+
+
+def _kind(nodes: list[Pointwise], unknown: frozenset[str], orders: dict[str, int]) -> str:
+    """Linear; semilinear (top order linear, its coefficients free of unknowns); quasilinear (top order linear); nonlinear."""
+
+    def any_unknown(d: Derivative) -> bool:
+        return d.field in unknown
+
+    def top(d: Derivative) -> bool:
+        return d.field in unknown and len(d.axes) == orders[d.field] > 0
+
+    if all(_degree(node, any_unknown) <= 1 for node in nodes):
+        return "linear"
+    if any(orders.values()) and all(_degree(node, top) <= 1 for node in nodes):
+        separate = all(
+            _degree(term, any_unknown) <= 1
+            for node in nodes
+            for term in (node.terms if isinstance(node, Add) else (node,))
+            if _degree(term, top) > 0
+        )
+        return "semilinear" if separate else "quasilinear"
+    return "nonlinear"
+
+
+def _degree(node: Pointwise, counts: Callable[[Derivative], bool]) -> int:
+    """Degree in the chosen derivatives: 0, 1, or 2 for anything beyond affine."""
+    match node:
+        case Derivative():
+            return 1 if counts(node) else 0
+        case Add(terms):
+            return max(_degree(term, counts) for term in terms)
+        case Mul(factors):
+            return min(2, sum(_degree(factor, counts) for factor in factors))
+        case IndexSum(_, body):
+            return _degree(body, counts)
+        case Where(condition, yes, no):
+            inner = max(_degree(yes, counts), _degree(no, counts))
+            return 2 if _degree(condition, counts) else inner
+        case Power(base, exponent):
+            degree = _degree(base, counts) + _degree(exponent, counts)
+            return 0 if degree == 0 else 2
+        case Call(_, args, _):
+            return 2 if any(_degree(arg, counts) for arg in args) else 0
+        case Compare(_, left, right):
+            return 2 if _degree(left, counts) or _degree(right, counts) else 0
+    return 0

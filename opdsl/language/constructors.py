@@ -1,0 +1,495 @@
+"""Smart constructors of pointwise expressions: exact folding, like terms, one canonical order.
+
+Cancellations must be exact (``u_xy - u_yx`` is 0, not a small number), so numbers stay `Fraction` as long as the text
+is exact, sums collect like terms, products collect equal bases, and both are sorted by a structural key. Products of
+sums are *not* multiplied out, with one exception: a factor without unknowns distributes over a sum, so that the
+engine sees ``nu*(u_xx + u_yy)`` as two linear terms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from itertools import count, islice
+from typing import Any
+
+from opdsl.errors import OpLimitError
+from opdsl.language.residual import (
+    Add,
+    Axis,
+    Call,
+    Compare,
+    Coordinate,
+    Derivative,
+    IndexSum,
+    Mul,
+    Number,
+    Parameter,
+    Pointwise,
+    Power,
+    Where,
+    _node,
+    digest,
+)
+
+Scalar = Fraction | float
+
+
+@_node
+class Coefficient(Pointwise):
+    """A coefficient while it is not known yet whether anything differentiates it.
+
+    Occurs during an expansion only: afterwards it is a `Parameter`, or a `Derivative` of a coefficient field.
+    """
+
+    name: str
+    index: tuple[Axis, ...] = ()
+    axes: tuple[Axis, ...] = ()
+
+
+ZERO = Number(Fraction(0))
+ONE = Number(Fraction(1))
+MINUS_ONE = Number(Fraction(-1))
+LABELS = "ijklmn"
+# Exact integers beyond this are refused rather than computed: ``2^(10^9)`` must not eat the memory.
+MAX_EXACT_BITS = 4096
+
+
+def number(value: int | Fraction | float) -> Number:
+    """Wrap a number; integers become exact fractions."""
+    return Number(Fraction(value) if isinstance(value, int) else value)
+
+
+# --------------------------------------------------------------------------------------------- structure
+def children(node: Pointwise) -> tuple[Pointwise, ...]:
+    """Return the direct subexpressions, left to right."""
+    match node:
+        case Add(terms):
+            return terms
+        case Mul(factors):
+            return factors
+        case Power(base, exponent):
+            return (base, exponent)
+        case Call(_, args, _):
+            return args
+        case Compare(_, left, right):
+            return (left, right)
+        case Where(condition, yes, no):
+            return (condition, yes, no)
+        case IndexSum(_, body):
+            return (body,)
+    return ()
+
+
+def rebuild(node: Pointwise, new: tuple[Pointwise, ...]) -> Pointwise:
+    """Put new subexpressions into a node, through the smart constructors."""
+    match node:
+        case Add():
+            return add(*new)
+        case Mul():
+            return mul(*new)
+        case Power():
+            return power(new[0], new[1])
+        case Call(function, _, orders):
+            return call(function, new, orders)
+        case Compare(operator, _, _):
+            return Compare(operator, new[0], new[1])
+        case Where():
+            return where(new[0], new[1], new[2])
+        case IndexSum(label, _):
+            return index_sum(label, new[0])
+    return node
+
+
+def _axis_key(axis: Axis) -> tuple[int, int, str]:
+    return (0, axis, "") if isinstance(axis, int) else (1, 0, axis)
+
+
+def sort_axes(axes: Iterable[Axis]) -> tuple[Axis, ...]:
+    """Sort coordinate columns first, then index labels: partial derivatives commute."""
+    return tuple(sorted(axes, key=_axis_key))
+
+
+def key(node: Pointwise) -> tuple[Any, ...]:
+    """Return a structural sort key: equal expressions have equal keys, on every machine and in every process."""
+    try:
+        return node._key  # type: ignore[attr-defined, no-any-return]
+    except AttributeError:
+        made = _key(node)
+        object.__setattr__(node, "_key", made)
+        return made
+
+
+def _key(node: Pointwise) -> tuple[Any, ...]:
+    match node:
+        case Number(value):
+            return (0, float(value), str(value))
+        case Coefficient(name, index, axes):
+            return (1, name, tuple(_axis_key(a) for a in index), tuple(_axis_key(a) for a in axes))
+        case Parameter(name, index):
+            return (1, name, tuple(_axis_key(a) for a in index), ())
+        case Coordinate(axis):
+            return (2, _axis_key(axis))
+        case Derivative(field, component, axes):
+            return (3, len(axes), field, _axis_key(component), tuple(_axis_key(a) for a in axes))
+    # Below the first level a digest decides: comparing nested keys would walk shared subexpressions again and again.
+    return (*_shallow(node), tuple(_shallow(child) for child in children(node)), digest(node))
+
+
+_RANK = {Power: 4, Call: 5, Mul: 6, Add: 7, IndexSum: 8, Where: 9, Compare: 10}
+
+
+def _shallow(node: Pointwise) -> tuple[Any, ...]:
+    rank = _RANK.get(type(node))
+    if rank is None:
+        return key(node)
+    name = node.function if isinstance(node, Call) else node.label if isinstance(node, IndexSum) else ""
+    return (rank, len(children(node)), name)
+
+
+def is_field_free(node: Pointwise) -> bool:
+    """Say whether no field (unknown or differentiated coefficient) occurs in the expression."""
+    if isinstance(node, Derivative):
+        return False
+    below = children(node)
+    if not below:
+        return True
+    try:
+        return node._field_free  # type: ignore[attr-defined, no-any-return]
+    except AttributeError:
+        known = all(is_field_free(child) for child in below)
+        object.__setattr__(node, "_field_free", known)
+        return known
+
+
+def _representable(value: Scalar) -> Scalar:
+    """Refuse what no floating-point number holds, before anything tries to evaluate it."""
+    if isinstance(value, Fraction):
+        fits = value.numerator.bit_length() - value.denominator.bit_length() < 1020
+    else:
+        fits = math.isfinite(value)
+    if not fits:
+        raise OpLimitError("a number of the expansion is larger than 1e300", code="E306")
+    return value
+
+
+# --------------------------------------------------------------------------------------------- sums
+def _coefficient(term: Pointwise) -> tuple[Scalar, Pointwise]:
+    if isinstance(term, Number):
+        return term.value, ONE
+    if isinstance(term, Mul) and isinstance(term.factors[0], Number):
+        rest = term.factors[1:]
+        return term.factors[0].value, rest[0] if len(rest) == 1 else Mul(rest)
+    return Fraction(1), term
+
+
+def _scaled(value: Scalar, rest: Pointwise) -> Pointwise:
+    _representable(value)
+    if rest == ONE:
+        return Number(value)
+    if value == 1:
+        return rest
+    factors = rest.factors if isinstance(rest, Mul) else (rest,)
+    return Mul((Number(value), *factors))
+
+
+def add(*terms: Pointwise) -> Pointwise:
+    """Return the sum, flattened, with like terms combined: ``u + 2*u`` is ``3*u`` and ``u - u`` is exactly 0."""
+    collected: dict[Pointwise, Scalar] = {}
+    stack = list(reversed(terms))
+    while stack:
+        term = stack.pop()
+        if isinstance(term, Add):
+            stack.extend(reversed(term.terms))
+            continue
+        value, rest = _coefficient(term)
+        if value == 0:
+            continue
+        collected[rest] = collected[rest] + value if rest in collected else value
+    kept = [_scaled(value, rest) for rest, value in collected.items() if value != 0]
+    if not kept:
+        return ZERO
+    if len(kept) == 1:
+        return kept[0]
+    return Add(tuple(sorted(kept, key=_term_key)))
+
+
+def _term_key(term: Pointwise) -> tuple[Any, ...]:
+    value, rest = _coefficient(term)
+    return (key(rest), float(value))
+
+
+# --------------------------------------------------------------------------------------------- products
+def mul(*factors: Pointwise) -> Pointwise:
+    """Return the product, flattened, with equal bases collected (``u * u^2`` is ``u^3``).
+
+    A factor without fields distributes over a sum with fields; sums with fields are not multiplied with each other.
+    """
+    value: Scalar = Fraction(1)
+    powers: dict[Pointwise, list[Pointwise]] = {}
+    stack = list(reversed(factors))
+    while stack:
+        factor = stack.pop()
+        match factor:
+            case Mul(inner):
+                stack.extend(reversed(inner))
+            case Number(0):
+                return ZERO
+            case Number():
+                value = value * factor.value
+            case Power(base, exponent):
+                powers.setdefault(base, []).append(exponent)
+            case _:
+                powers.setdefault(factor, []).append(ONE)
+    kept: list[Pointwise] = []
+    again = False
+    for base, exponents in powers.items():
+        if len(exponents) == 1:
+            single = base if exponents[0] == ONE else Power(base, exponents[0])
+            kept.append(single)
+            continue
+        made = power(base, add(*exponents))
+        # ``sqrt(s)*sqrt(s)`` folds to ``s``, which may meet another ``s`` in the same product.
+        again = again or isinstance(made, (Mul, Number))
+        again = again or (isinstance(base, Call) and made != Power(base, add(*exponents)))
+        kept.append(made)
+    _representable(value)
+    if again:
+        return mul(Number(value), *kept)
+    if value == 0:
+        return ZERO
+    if not kept:
+        return Number(value)
+    sums = [k for k in kept if isinstance(k, Add)]
+    if len(sums) == 1 and (len(kept) > 1 or value != 1):
+        rest = [k for k in kept if k is not sums[0]]
+        if all(is_field_free(k) for k in rest) and (not rest or not is_field_free(sums[0])):
+            return add(*(mul(Number(value), *rest, term) for term in sums[0].terms))
+    elif len(sums) > 1:
+        live = [k for k in sums if not is_field_free(k)]
+        if len(live) == 1 and all(is_field_free(k) for k in kept if k is not live[0]):
+            rest = [k for k in kept if k is not live[0]]
+            return add(*(mul(Number(value), *rest, term) for term in live[0].terms))
+    kept.sort(key=key)
+    if value != 1:
+        kept.insert(0, Number(value))
+    return kept[0] if len(kept) == 1 else Mul(tuple(kept))
+
+
+def negate(node: Pointwise) -> Pointwise:
+    """Return ``-node``."""
+    return mul(MINUS_ONE, node)
+
+
+def divide(top: Pointwise, bottom: Pointwise) -> Pointwise:
+    """Return ``top / bottom`` as a product with a power -1. The caller has excluded a literal zero."""
+    return mul(top, power(bottom, MINUS_ONE))
+
+
+# --------------------------------------------------------------------------------------------- powers
+def power(base: Pointwise, exponent: Pointwise) -> Pointwise:
+    """Return ``base ** exponent`` with exact folding of rational powers of numbers and of nested integer powers."""
+    if isinstance(exponent, Number):
+        e = exponent.value
+        if e == 0:
+            return ONE
+        if e == 1:
+            return base
+        if isinstance(base, Number):
+            folded = _number_power(base.value, e)
+            if folded is not None:
+                return Number(_representable(folded))
+        whole = isinstance(e, Fraction) and e.denominator == 1
+        if whole:
+            n = int(e)
+            if isinstance(base, Power) and _is_integer(base.exponent):
+                return power(base.base, mul(base.exponent, exponent))
+            # √s and |s| are defined for s ≥ 0 and real s: an even power removes them.
+            if isinstance(base, Call) and base.function == "sqrt" and n % 2 == 0:
+                return power(base.args[0], number(n // 2))
+            if isinstance(base, Call) and base.function == "abs" and n % 2 == 0:
+                return power(base.args[0], exponent)
+            if isinstance(base, Mul):
+                return mul(*(power(factor, exponent) for factor in base.factors))
+        elif e == Fraction(1, 2):
+            return call("sqrt", (base,))
+    return Power(base, exponent)
+
+
+def _is_integer(node: Pointwise) -> bool:
+    return isinstance(node, Number) and isinstance(node.value, Fraction) and node.value.denominator == 1
+
+
+def _number_power(base: Scalar, exponent: Scalar) -> Scalar | None:
+    if isinstance(base, Fraction) and isinstance(exponent, Fraction) and exponent.denominator == 1:
+        n = int(exponent)
+        bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+        if base == 0 and n < 0:
+            return None
+        if bits * abs(n) <= MAX_EXACT_BITS:
+            power_: Fraction = base**n
+            return power_
+        return None
+    if float(base) > 0:
+        try:
+            return math.pow(base, exponent)
+        except OverflowError:
+            return None
+    return None
+
+
+# --------------------------------------------------------------------------------------------- functions, index sums
+_AT_ZERO = {
+    "sin": 0, "tan": 0, "asin": 0, "atan": 0, "sinh": 0, "tanh": 0, "asinh": 0, "atanh": 0, "sqrt": 0, "abs": 0,
+    "sign": 0, "erf": 0, "relu": 0, "heaviside": 0, "cos": 1, "cosh": 1, "exp": 1,
+}  # fmt: skip
+
+
+def call(function: str, args: tuple[Pointwise, ...], orders: tuple[int, ...] = ()) -> Pointwise:
+    """Apply a function of the table or of the user.
+
+    A few exact values are folded (``sin(0)``, ``sqrt(4)``, ``exp(0)``).
+    """
+    if not any(orders) and args and isinstance(args[0], Number):
+        value = args[0].value
+        if value == 0 and function in _AT_ZERO:
+            return number(_AT_ZERO[function])
+        if value == 1 and function == "log":
+            return ZERO
+        if isinstance(value, Fraction) and value > 0 and function == "sqrt":
+            top, bottom = math.isqrt(value.numerator), math.isqrt(value.denominator)
+            if top * top == value.numerator and bottom * bottom == value.denominator:
+                return Number(Fraction(top, bottom))
+        if function == "abs":
+            return Number(_absolute(value))
+    if function == "abs" and len(args) == 1:
+        inner = args[0]
+        if isinstance(inner, Call) and inner.function in ("abs", "sqrt", "exp", "cosh"):
+            return inner
+        if isinstance(inner, Mul) and isinstance(inner.factors[0], Number):
+            return mul(Number(_absolute(inner.factors[0].value)), call("abs", (mul(*inner.factors[1:]),)))
+    return Call(function, args, orders if any(orders) else ())
+
+
+def _absolute(value: Scalar) -> Scalar:
+    return value if value >= 0 else -value
+
+
+def where(condition: Pointwise, yes: Pointwise, no: Pointwise) -> Pointwise:
+    """Return ``yes`` where the condition holds and ``no`` elsewhere; equal branches need no condition."""
+    return yes if yes == no else Where(condition, yes, no)
+
+
+def index_sum(label: str, body: Pointwise) -> Pointwise:
+    """Sum ``body`` over ``label``. Factors and terms that do not depend on the label stay where they are.
+
+    The bound label is renamed by nesting depth (outermost ``i``), so that sums that differ only in their letters are
+    equal and cancel exactly. Zero stays zero; a sum distributes over an `Add`, so that its parts can cancel.
+    """
+    if body == ZERO:
+        return ZERO
+    if isinstance(body, Add):
+        return add(*(index_sum(label, term) for term in body.terms))
+    value, rest = _coefficient(body)
+    if value != 1 and rest != ONE:
+        return _scaled(value, index_sum(label, rest))
+    # Labels of enclosing sums that are free here keep their names: a bound label must not coincide with one of them.
+    taken = free_labels(body) - {label}
+    hidden = rename_label(body, label, _hidden(0))
+    name = _names(taken)(0)
+    return IndexSum(name, rename_label(relabel_bound(hidden, 1, taken), _hidden(0), name))
+
+
+def free_labels(node: Pointwise) -> frozenset[str]:
+    """Index labels that occur in an expression and are not bound by a sum inside it."""
+    match node:
+        case Coordinate(axis):
+            axes: tuple[Axis, ...] = (axis,)
+        case Parameter(_, index):
+            axes = index
+        case Coefficient(_, index, own):
+            axes = (*index, *own)
+        case Derivative(_, component, own):
+            axes = (component, *own)
+        case IndexSum(label, body):
+            return free_labels(body) - {label}
+        case _:
+            return frozenset[str]().union(*(free_labels(child) for child in children(node)))
+    return frozenset(a for a in axes if isinstance(a, str))
+
+
+def level_label(level: int) -> str:
+    """Return the canonical label at a nesting level: i, j, k, l, m, n, i1, j1, …"""
+    turn, letter = divmod(level, len(LABELS))
+    return LABELS[letter] + (str(turn) if turn else "")
+
+
+def _names(taken: frozenset[str]) -> Callable[[int], str]:
+    """Canonical labels by nesting level, without those already taken."""
+    if not taken:
+        return level_label
+
+    def name(level: int) -> str:
+        return next(islice((n for n in map(level_label, count()) if n not in taken), level, None))
+
+    return name
+
+
+def _hidden(level: int) -> str:
+    # Neither a canonical label nor one of the fresh labels "#0", "#1", … of the expansion.
+    return f"@{level}"
+
+
+def relabel_bound(node: Pointwise, level: int, taken: frozenset[str] = frozenset()) -> Pointwise:
+    """Rename every bound label to the canonical one when the expression itself stands at nesting depth ``level``.
+
+    ``taken`` are labels that stay free.
+    """
+    if isinstance(node, IndexSum):
+        body = relabel_bound(rename_label(node.body, node.label, _hidden(level)), level + 1, taken)
+        name = _names(taken)(level)
+        return IndexSum(name, rename_label(body, _hidden(level), name))
+    below = children(node)
+    if not below or not _has_index_sum(node):
+        return node
+    return rebuild_raw(node, tuple(relabel_bound(child, level, taken) for child in below))
+
+
+def _has_index_sum(node: Pointwise) -> bool:
+    return isinstance(node, IndexSum) or any(_has_index_sum(child) for child in children(node))
+
+
+def rebuild_raw(node: Pointwise, new: tuple[Pointwise, ...]) -> Pointwise:
+    """Like `rebuild` for a mere renaming of labels: sums inside are kept, only the order is made canonical again."""
+    if isinstance(node, IndexSum):
+        return IndexSum(node.label, new[0])
+    return rebuild(node, new)
+
+
+def rename_label(node: Pointwise, old: str, new: Axis) -> Pointwise:
+    """Replace a free label by another label or by a value 0, 1, … of `Parameter.index` and `Derivative` entries."""
+
+    def swap(axis: Axis) -> Axis:
+        return new if axis == old else axis
+
+    match node:
+        case Coordinate(axis):
+            return Coordinate(swap(axis)) if axis == old else node
+        case Parameter(name, index):
+            return Parameter(name, tuple(swap(a) for a in index)) if old in index else node
+        case Coefficient(name, index, axes):
+            if old not in index and old not in axes:
+                return node
+            return Coefficient(name, tuple(swap(a) for a in index), sort_axes(swap(a) for a in axes))
+        case Derivative(name, component, axes):
+            if component != old and old not in axes:
+                return node
+            return Derivative(name, swap(component), sort_axes(swap(a) for a in axes))
+        case IndexSum(label, _) if label == old:
+            return node
+    below = children(node)
+    if not below:
+        return node
+    fresh = tuple(rename_label(child, old, new) for child in below)
+    return node if fresh == below else rebuild_raw(node, fresh)

@@ -1,0 +1,424 @@
+"""Ranks and index letters: what shape every expression has, which letters are free, which are summed, and what does not fit.
+
+Checked when the text is parsed. Conventions: (∇u)_ij = ∂_i u_j, (∇·σ)_j = ∂_i σ_ij, jac(u)_ij = ∂_j u_i.
+Free letters stand in alphabetical order before the tensor axes, as in implicit `einsum`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from opdsl.errors import LanguageError, OpIndexError, OpNameError, OpRankError
+from opdsl.language.function_shapes import RANK_NAMES, SCALAR, TENSOR_FUNCTIONS, Shapes, Type, describe
+from opdsl.language.operator_application import spans_of
+from opdsl.language.residual import ELEMENTARY
+from opdsl.language.tree import (
+    Add,
+    Apply,
+    At,
+    Call,
+    Compare,
+    Const,
+    Coord,
+    Declarations,
+    Dim,
+    Div,
+    Field,
+    Indexed,
+    Mul,
+    Nabla,
+    Neg,
+    Node,
+    Num,
+    Param,
+    ParamDecl,
+    Partial,
+    Pow,
+    Ref,
+    Sum,
+    walk,
+)
+
+
+class _Adapt(Exception):
+    """A parameter without declared rank must have this shape; start again with it."""
+
+    def __init__(self, name: str, shape: tuple[Dim, ...]) -> None:
+        super().__init__(name)
+        self.name = name
+        self.shape = shape
+
+
+class Ranks(Shapes):
+    """Infers the type of every node of a desugared expression; one instance per system."""
+
+    def __init__(self, declarations: Declarations, dimension: int | None = None) -> None:
+        self.declarations = declarations
+        self.space: Dim = declarations.space_size(dimension)
+        self.dimension = dimension
+        self.definitions: dict[str, Node] = {}
+        self.types: dict[int, Type] = {}
+        self.kept: list[Node] = []
+        self.fields = {f.name: f for f in declarations.fields}
+        self.params = {p.name: p for p in declarations.params}
+        self.coords = {c.name: c for c in declarations.coords}
+        self.bound: tuple[str, ...] = ()
+
+    # ------------------------------------------------------------------------------ entry points
+    def dims(self, shape: Iterable[Dim]) -> tuple[Dim, ...]:
+        """Resolve named lengths: any name stands for the number of space coordinates."""
+        return tuple(self.space if isinstance(dim, str) else dim for dim in shape)
+
+    def infer(self, node: Node) -> Type:
+        """Return the type; parameters without declared rank adapt to the place they stand in."""
+        for _ in range(len(self.params) + 2):
+            try:
+                return self.of(node)
+            except _Adapt as adapt:
+                decl = self.params[adapt.name]
+                self.params[adapt.name] = ParamDecl(adapt.name, adapt.shape, decl.trainable)
+                self.types.clear()
+        raise AssertionError("a parameter adapted twice")
+
+    def adapted(self) -> Declarations:
+        """Return the declarations with the shapes that were found."""
+        return replace(self.declarations, params=tuple(self.params[p.name] for p in self.declarations.params))
+
+    def of(self, node: Node) -> Type:
+        """Return the type of a node, memoised by identity (nodes are kept alive)."""
+        # A letter bound by an explicit sum is not counted below it, so it belongs to the key.
+        known = self.types.get(id(node))
+        if known is None:
+            known = self._infer(node)
+            self.types[id(node)] = known
+            self.kept.append(node)
+        return known
+
+    # ------------------------------------------------------------------------------ one node
+    def _infer(self, node: Node) -> Type:
+        match node:
+            case Num():
+                return Type(zero=node.value == 0)
+            case Const(name=name):
+                return self._constant(node, name)
+            case Coord(name=name):
+                size = self.coords[name].size
+                if isinstance(size, str):
+                    size = size if self.dimension is None else self.dimension
+                return SCALAR if size is None else Type((size,))
+            case Field(name=name):
+                field = self.fields[name]
+                return Type(self.dims(field.shape), complex=field.complex)
+            case Param(name=name):
+                return Type(self.dims(self.params[name].shape or ()))
+            case Ref(name=name):
+                return self.of(self.definitions[name])
+            case Indexed():
+                return self._indexed(node)
+            case Add(terms=terms):
+                return self._sum(node, terms)
+            case Neg(operand=inner):
+                return replace(self.of(inner), sums=())
+            case Mul(factors=factors):
+                return self._product(node, factors)
+            case Div(top=top, bottom=bottom):
+                return self._quotient(node, top, bottom)
+            case Pow(base=power_base, exponent=exponent):
+                return self._power(node, power_base, exponent)
+            case Call(name=name, args=args):
+                return self._call(node, name, args)
+            case Compare(left=left, right=right):
+                for side in (left, right):
+                    if self._scalar(side, "a comparison").complex:
+                        raise OpRankError("complex values cannot be compared", code="E225", spans=spans_of(side))
+                return SCALAR
+            case Apply(operator=Partial() as operator, operand=operand):
+                return self._partial(node, operator, operand)
+            case Apply(operator=Nabla(name=name), operand=operand):
+                return self.nabla(node, name, operand)
+            case Sum(letter=letter, body=body):
+                return self._explicit_sum(node, letter, body)
+            case At(operand=operand, where=where):
+                for _, value in where:
+                    self._scalar(value, "the value of a coordinate")
+                return replace(self.of(operand), sums=())
+        raise AssertionError(f"no rank rule for {type(node).__name__}; a new node type needs one")
+
+    def _constant(self, node: Node, name: str) -> Type:
+        if name == "i":
+            return Type(complex=True)
+        if name == "I":
+            return Type((self.space, self.space))
+        if name == "position":
+            return Type((self.space,))
+        if name == "e":
+            raise OpNameError("e is Euler's number only as the base of a power", code="E114", spans=spans_of(node),
+                              suggestion="write e^(…) or exp(…), or declare e")
+        return SCALAR
+
+    # ------------------------------------------------------------------------------ letters
+    def _contract(self, node: Node, occurrences: Sequence[tuple[str, Dim, Node]], parts: Sequence[Type]) -> Type:
+        """Sum letters that occur twice, keep those that occur once, refuse the rest."""
+        count: dict[str, list[tuple[Dim, Node]]] = {}
+        for letter, size, where in occurrences:
+            count.setdefault(letter, []).append((size, where))
+        free: list[tuple[str, Dim]] = []
+        sums: list[tuple[str, Dim]] = []
+        dummies = frozenset[str]().union(*(part.dummies for part in parts))
+        for letter, places in count.items():
+            sizes = {size for size, _ in places}
+            if len(sizes) > 1:
+                raise OpIndexError(
+                    f"index {letter} ranges over {' and '.join(map(str, sorted(sizes, key=str)))} components",
+                    code="E204", spans=spans_of(*(where for _, where in places))[:2],
+                )
+            if letter in self.bound:
+                free.append((letter, places[0][0]))
+                continue
+            if len(places) > 2 or letter in dummies:
+                raise OpIndexError(
+                    f"index {letter} occurs more than twice in one term", code="E202", spans=spans_of(node),
+                    suggestion=f"rename one pair, or write sum_{letter}(...) for an explicit sum",
+                )
+            (sums if len(places) == 2 else free).append((letter, places[0][0]))
+        return Type(
+            free=tuple(sorted(free)), sums=tuple(sorted(sums)), dummies=dummies | {letter for letter, _ in sums},
+            complex=any(part.complex for part in parts),
+        )
+
+    def _occurrences(self, nodes: Sequence[Node]) -> list[tuple[str, Dim, Node]]:
+        return [(letter, size, node) for node in nodes for letter, size in self.of(node).free]
+
+    def _explicit_sum(self, node: Node, letter: str, body: Node) -> Type:
+        before, self.bound = self.bound, (*self.bound, letter)
+        self._forget(body)
+        try:
+            inner = self.of(body)
+        finally:
+            self.bound = before
+        size = dict(inner.free).get(letter)
+        if size is None:
+            raise OpIndexError(f"sum_{letter} has no {letter} in its body", code="E205", spans=spans_of(node))
+        free = tuple((name, dim) for name, dim in inner.free if name != letter)
+        return replace(inner, free=free, sums=((letter, size),), dummies=inner.dummies | {letter})
+
+    def _forget(self, node: Node) -> None:
+        stack = [node]
+        from opdsl.language.tree import children
+
+        while stack:
+            current = stack.pop()
+            self.types.pop(id(current), None)
+            stack.extend(children(current))
+
+    def _indexed(self, node: Indexed) -> Type:
+        base, indices = node.base, node.indices
+        if isinstance(base, Const) and base.name in ("delta", "epsilon"):
+            wanted = 2 if base.name == "delta" else 3
+            if len(indices) != wanted:
+                raise OpIndexError(f"{base.name} takes {wanted} indices", code="E206", spans=spans_of(node))
+            if base.name == "epsilon" and self.space != 3:
+                raise OpIndexError("ε_ijk needs three space coordinates", code="E206", spans=spans_of(node))
+            shape: tuple[Dim, ...] = (self.space,) * wanted
+            inner = SCALAR
+        else:
+            if isinstance(base, Param) and self.params[base.name].shape is None:
+                raise _Adapt(base.name, (self.space,) * len(indices))
+            inner = self.of(base)
+            shape = inner.shape
+        if len(indices) > len(shape):
+            what = describe(replace(inner, free=()))
+            raise OpIndexError(
+                f"{'an index' if len(indices) == 1 else f'{len(indices)} indices'} on {what}", code="E203", spans=spans_of(node),
+                suggestion=_declare_rank(base, len(indices)),
+            )
+        for index, size in zip(indices, shape, strict=False):
+            if isinstance(index, int) and isinstance(size, int) and index >= size:
+                raise OpIndexError(
+                    f"component {index} is out of range 0 … {size - 1}", code="E207", spans=spans_of(node),
+                    suggestion="components are counted from 0",
+                )
+        found = [(index, size, node) for index, size in zip(indices, shape, strict=False) if isinstance(index, str)]
+        made = self._contract(node, [*found, *((a, b, node) for a, b in inner.free)], [inner])
+        return replace(made, shape=shape[len(indices) :])
+
+    # ------------------------------------------------------------------------------ arithmetic
+    def _sum(self, node: Node, terms: Sequence[Node]) -> Type:
+        types = [self.of(term) for term in terms]
+        lead = next((k for k, t in enumerate(types) if not t.zero and (t.shape or t.free)), None)
+        if lead is None:
+            lead = next((k for k, t in enumerate(types) if not t.zero), 0)
+        first = types[lead]
+        for term, type_ in zip(terms, types, strict=True):
+            if type_.zero:
+                continue
+            if type_.shape != first.shape:
+                if not type_.shape and not type_.free:
+                    self._adapt(term, first.shape)
+                raise OpRankError(
+                    f"{describe(first)} [^] and {describe(type_)} [~] cannot be added", code="E221",
+                    spans=spans_of(terms[lead], term), suggestion=_sum_hint(first, type_, (terms[lead], term)),
+                )
+            if type_.letters != first.letters:
+                raise self._free_mismatch(terms[lead], first, term, type_)
+        dummies = frozenset[str]().union(*(t.dummies for t in types))
+        zero = all(t.zero for t in types)
+        return Type(first.shape, first.free, (), dummies, any(t.complex for t in types), zero)
+
+    def _free_mismatch(self, one: Node, first: Type, other: Node, second: Type) -> LanguageError:
+        missing = sorted(first.letters - second.letters)
+        if missing:
+            text = f"index {', '.join(missing)} of the first term [^] is missing in the second term [~]"
+        else:
+            extra = ", ".join(sorted(second.letters - first.letters))
+            text = f"index {extra} of the second term [~] is missing in the first term [^]"
+        return OpIndexError(text, code="E201", spans=spans_of(one, other))
+
+    def _adapt(self, node: Node, shape: tuple[Dim, ...]) -> None:
+        """Give the only parameter of undeclared rank in a scalar term the shape its place needs."""
+        match node:
+            case Param(name=name) if self.params[name].shape is None:
+                raise _Adapt(name, shape)
+            case Neg(operand=inner) | Div(top=inner) | At(operand=inner) | Apply(operator=Partial(), operand=inner):
+                self._adapt(inner, shape)
+            case Mul(factors=factors):
+                open_ = [f for f in factors if isinstance(f, Param) and self.params[f.name].shape is None]
+                if len(open_) == 1:
+                    self._adapt(open_[0], shape)
+            case Add(terms=terms):
+                for term in terms:
+                    self._adapt(term, shape)
+
+    def _scalar(self, node: Node, what: str) -> Type:
+        type_ = self.of(node)
+        if type_.shape:
+            raise OpRankError(f"{what} needs a scalar, this is {describe(type_)}", code="E222", spans=spans_of(node))
+        return type_
+
+    def _product(self, node: Node, factors: Sequence[Node]) -> Type:
+        types = [self.of(factor) for factor in factors]
+        self._refuse_shared_dummies(factors, types)
+        made = self._contract(node, self._occurrences(factors), types)
+        shape = types[0].shape
+        for before, factor, type_ in zip(factors, factors[1:], types[1:], strict=False):
+            shape = self._times(before, shape, factor, type_.shape)
+        return replace(made, shape=shape, zero=any(t.zero for t in types))
+
+    def _refuse_shared_dummies(self, factors: Sequence[Node], types: Sequence[Type]) -> None:
+        seen: dict[str, Node] = {}
+        for factor, type_ in zip(factors, types, strict=True):
+            if isinstance(factor, (Mul, Add, Call, Pow, Sum, Ref)):
+                continue  # a bracket of its own keeps its summed letters to itself
+            for letter in sorted(type_.dummies):
+                if letter in seen:
+                    raise OpIndexError(
+                        f"index {letter} occurs more than twice in one term", code="E202",
+                        spans=spans_of(seen[letter], factor), suggestion="rename one pair, or put each in parentheses",
+                    )
+                seen[letter] = factor
+
+    def _times(self, left: Node, a: tuple[Dim, ...], right: Node, b: tuple[Dim, ...]) -> tuple[Dim, ...]:
+        if not a or not b:
+            return a or b
+        if len(a) == 2 and len(b) in (1, 2):
+            if a[1] != b[0]:
+                raise OpRankError(f"a matrix with {a[1]} columns times {b[0]} rows", code="E223", spans=spans_of(left, right))
+            return (a[0], *b[1:])
+        raise OpRankError(
+            f"a product of {RANK_NAMES.get(len(a), 'a tensor')} [^] and {RANK_NAMES.get(len(b), 'a tensor')} [~] is ambiguous",
+            code="E224", spans=spans_of(left, right), suggestion="did you mean dot(a, b) or outer(a, b)?",
+        )
+
+    def _quotient(self, node: Node, top: Node, bottom: Node) -> Type:
+        types = [self.of(top), self._scalar(bottom, "a denominator")]
+        self._refuse_shared_dummies((top, bottom), types)
+        made = self._contract(node, self._occurrences((top, bottom)), types)
+        return replace(made, shape=types[0].shape, zero=types[0].zero)
+
+    def _power(self, node: Node, base: Node, exponent: Node) -> Type:
+        type_ = self.of(base)
+        self._scalar(exponent, "an exponent")
+        if any(letter not in self.bound for letter in type_.letters):
+            raise OpIndexError(
+                "a power of a component with a free index is ambiguous", code="E208", spans=spans_of(node),
+                suggestion="write u_i u_i for the sum of squares, or an explicit sum_i(u_i^2)",
+            )
+        if self.of(exponent).complex:
+            raise OpRankError("an exponent must be real", code="E225", spans=spans_of(exponent))
+        if type_.complex and not (isinstance(exponent, Num) and exponent.value.denominator == 1):
+            raise OpRankError("a complex base takes whole exponents only", code="E225", spans=spans_of(node))
+        if type_.shape:
+            if type_.rank != 1 or not (isinstance(exponent, Num) and exponent.value == 2):
+                raise OpRankError(
+                    f"{describe(type_)} has no such power", code="E226", spans=spans_of(node),
+                    suggestion="v^2 is the squared norm of a vector; write dot(A, A) for a matrix product",
+                )
+            return replace(type_, shape=(), sums=(), complex=type_.complex)
+        exponent_type = self.of(exponent)
+        made = self._contract(node, self._occurrences((base, exponent)), [type_, exponent_type])
+        return replace(made, zero=type_.zero)
+
+    # ------------------------------------------------------------------------------ derivatives
+    def _partial(self, node: Node, operator: Partial, operand: Node) -> Type:
+        type_ = self.of(operand)
+        letters = [(str(index), self.space, node) for name, index in operator.axes if name is None]
+        if letters and self.declarations.geometry != "cartesian":
+            raise OpIndexError(
+                f"index derivatives are not defined over {self.declarations.geometry} coordinates", code="E209",
+                spans=spans_of(node), suggestion="write grad, div, curl, laplace, or d_r by name",
+            )
+        for name, index in operator.axes:
+            size = self.coords[name].size if name is not None else None
+            if isinstance(index, int) and isinstance(size, int) and index >= size:
+                raise OpIndexError(
+                    f"{name}_{index} is out of range 0 … {size - 1}", code="E207", spans=spans_of(node),
+                    suggestion="components are counted from 0",
+                )
+        if letters and self.space == 0:
+            raise self.no_space(node)
+        made = self._contract(node, letters + self._occurrences((operand,)), [type_])
+        return replace(made, shape=type_.shape)
+
+    # ------------------------------------------------------------------------------ functions
+    def _call(self, node: Call, name: str, args: Sequence[Node]) -> Type:
+        if name in ("dot", "cross", "ddot", "outer"):
+            for one, other in ((args[0], args[1]), (args[1], args[0])):
+                rank = 2 if name == "ddot" else 1
+                shape = self.of(other).shape
+                if isinstance(one, Param) and self.params[one.name].shape is None and len(shape) >= rank:
+                    raise _Adapt(one.name, (shape[0],) * rank)
+        types = [self.of(arg) for arg in args]
+        if name not in TENSOR_FUNCTIONS:
+            for arg in args:
+                self._scalar(arg, f"{name}(…)")
+            if any(t.complex for t in types) and name in ELEMENTARY and name not in ("exp", "sin", "cos", "sinh", "cosh"):
+                raise OpRankError(f"{name} of a complex value is not supported", code="E225", spans=spans_of(node))
+        if name not in ("convect", "dot", "ddot", "cross", "outer", "tr", "conj", "re", "im", "norm", "abs", "vec", "sym",
+                        "skew", "dev", "transpose", "perp", "where", "min", "max") and any(
+            letter not in self.bound for t in types for letter in t.letters
+        ):  # fmt: skip
+            raise OpIndexError(
+                f"{name}(…) of a component with a free index", code="E208", spans=spans_of(node),
+                suggestion="write out the component, or sum_i(...)",
+            )
+        made = self._contract(node, self._occurrences(args), types)
+        return replace(made, shape=self.call_shape(node, name, args, types), complex=self.call_complex(name, types))
+
+
+def _declare_rank(base: Node, rank: int) -> str | None:
+    if isinstance(base, Field):
+        return f'declare fields="{base.name}[{",".join("d" * rank)}]"'
+    if isinstance(base, Param):
+        return f'declare params="{base.name}[{",".join("d" * rank)}]"'
+    return None
+
+
+def _sum_hint(first: Type, other: Type, terms: tuple[Node, ...]) -> str | None:
+    if {first.rank, other.rank} == {0, 2}:
+        if any(isinstance(n, Const) and n.name == "I" for term in terms for n in walk(term)):
+            return 'I is the identity tensor; declare fields="I" or params="I" for another meaning'
+        return "write the scalar times I, the identity tensor"
+    if not other.shape and first.shape:
+        return "declare the rank of a vector parameter: params=\"f[2]\""
+    return None

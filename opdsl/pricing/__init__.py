@@ -1,0 +1,1 @@
+"""What a method costs, counted on arrays without numbers."""

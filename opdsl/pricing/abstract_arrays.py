@@ -1,0 +1,397 @@
+"""Arrays that have shapes and no numbers, and what is counted when methods run on them.
+
+A `Ghost` behaves like an array of the array API as far as shapes go; every operation on it adds to a `Tally`. See
+`opdsl.pricing.counting` for what is done with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Work of one call, in numbers of things; sums and multiples are efforts again.
+
+    Attributes:
+        products: multiply-adds in matrix products.
+        traffic: elements read and written by matrix products.
+        calls: matrix products started.
+        elements: elements written by additions, multiplications, comparisons.
+        reductions: elements read by sums along an axis: they end what a compiler can fuse.
+        spreads: elements written where an operand is repeated along an axis: a sum in reverse.
+        functions: elements written by transcendental functions.
+        moves: elements copied (stacking, concatenating, gathering).
+        views: elements looked at through slices, splits and reshapes: free forward, not always in reverse.
+        steps: operations other than products and views started.
+        windows: views started.
+        memory: numbers alive at once in an evaluation.
+        saved: numbers that reverse mode keeps for a training step.
+    """
+
+    products: float = 0.0
+    traffic: float = 0.0
+    calls: float = 0.0
+    elements: float = 0.0
+    reductions: float = 0.0
+    spreads: float = 0.0
+    functions: float = 0.0
+    moves: float = 0.0
+    views: float = 0.0
+    steps: float = 0.0
+    windows: float = 0.0
+    memory: float = 0.0
+    saved: float = 0.0
+
+    def __add__(self, other: Effort) -> Effort:
+        return Effort(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Effort)))
+
+    def __mul__(self, factor: float) -> Effort:
+        return Effort(*(getattr(self, f.name) * factor for f in fields(Effort)))
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a backend runs a method; everything the count depends on besides shapes.
+
+    Args:
+        per_point: graphs are of one point and mapped over the batch (`ArrayOps.per_point`).
+        stacked: one product for all channels (`ArrayOps.stacked`).
+        loops: channels are mapped by a loop rather than by one batched operation.
+        fuses: a product that goes into a sum, and a factor that is a number, cost nothing of their own (a + x·y·2 is one
+            operation).
+        nesting: ``"forward"`` where nested differentiation is forward mode over at most one reverse sweep, ``"reverse"`` for
+            loops of reverse sweeps.
+    """
+
+    per_point: bool = True
+    stacked: bool = False
+    loops: bool = False
+    fuses: bool = False
+    nesting: str = "forward"
+
+
+class Tally:
+    """The counters of one run."""
+
+    def __init__(self, points: int, execution: Execution) -> None:
+        self.points, self.execution = points, execution
+        self.channels = 1
+        self.counts = dict.fromkeys((f.name for f in fields(Effort)), 0.0)
+        self.live = 0.0
+
+    def add(self, kind: str, amount: float, varies: bool) -> None:
+        """Elements of one kind; what varies in a graph of one point is done at every point."""
+        self.counts[kind] += amount * self.channels * (self.points if varies and self.execution.per_point else 1)
+
+    def start(self, kind: str) -> None:
+        """One operation."""
+        self.counts[kind] += self.channels if self.execution.loops else 1
+
+    def hold(self, amount: float) -> None:
+        """Allocate (or free, negative)."""
+        self.live += amount
+        self.counts["memory"] = max(self.counts["memory"], self.live)
+
+    @contextmanager
+    def repeated(self, times: int) -> Iterator[None]:
+        """What happens inside counts as if it happened so many times."""
+        with self.aside() as counted:
+            yield
+        once = counted()
+        self.take(replace(once * float(times), memory=once.memory))
+
+    def effort(self) -> Effort:
+        """What was counted so far."""
+        return Effort(**self.counts)
+
+    @contextmanager
+    def aside(self) -> Iterator[Callable[[], Effort]]:
+        """Count what happens inside separately; the caller decides what becomes of it."""
+        kept, live = self.counts, self.live
+        self.counts, self.live = dict.fromkeys(kept, 0.0), 0.0
+        inner = self.counts
+        try:
+            yield lambda: Effort(**inner)
+        finally:
+            self.counts, self.live = kept, live
+
+    def take(self, effort: Effort) -> None:
+        """Add an effort counted aside; memory of different parts is not alive at once."""
+        for name in self.counts:
+            if name == "memory":
+                self.counts[name] = max(self.counts[name], self.live + effort.memory)
+            else:
+                self.counts[name] += getattr(effort, name)
+
+
+class Ghost:
+    """An array without numbers.
+
+    Args:
+        tally: where its operations count.
+        shape: its shape.
+        varies: whether it differs from point to point (graphs of one point).
+        base: the array it is a view of.
+
+    Attributes:
+        size: numbers of memory it owns.
+        kept: whether reverse mode needs it.
+        fresh: whether it is a product that a sum may still take in.
+    """
+
+    __slots__ = ("base", "fresh", "kept", "shape", "size", "tally", "varies")
+    base: Ghost | None
+    dtype: Any = None
+    device: Any = None
+
+    def __init__(self, tally: Tally, shape: Shape, varies: bool, base: Ghost | None = None, owns: bool = False) -> None:
+        self.tally, self.shape, self.varies = tally, shape, varies
+        self.base = base if base is None or base.base is None else base.base
+        self.kept = self.fresh = False
+        self.size = 0.0
+        if owns and tally.channels == 1:
+            self.size = prod(shape) * (tally.points if varies and tally.execution.per_point else 1.0)
+            tally.hold(self.size)
+
+    def __del__(self) -> None:
+        if self.size:
+            self.tally.live -= self.size
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def keep(self) -> None:
+        """Reverse mode will need it."""
+        owner = self.base or self
+        if owner.size and not owner.kept:
+            owner.kept = True
+            self.tally.counts["saved"] += owner.size
+
+    def view(self, shape: Sequence[int]) -> Ghost:
+        """The same numbers in another shape, or some of them."""
+        self.tally.add("views", prod(shape), self.varies)
+        self.tally.start("windows")
+        return Ghost(self.tally, tuple(shape), self.varies, self)
+
+    def __getitem__(self, key: Any) -> Ghost:
+        return self.view(_indexed(self.shape, key if isinstance(key, tuple) else (key,)))
+
+    def _with(self, other: Any, multiplies: bool = False) -> Ghost:
+        tally, number = self.tally, not isinstance(other, Ghost)
+        if not tally.execution.fuses:
+            return elementwise(tally, (self, other), "elements", multiplies)
+        if multiplies and number and self.fresh:
+            return self
+        if not multiplies and not number and (self.fresh or other.fresh):
+            return Ghost(tally, broadcast(self.shape, other.shape), self.varies or other.varies, owns=True)
+        out = elementwise(tally, (self, other), "elements", multiplies)
+        out.fresh = multiplies
+        return out
+
+    def __add__(self, other: Any) -> Ghost:
+        return self._with(other)
+
+    def __mul__(self, other: Any) -> Ghost:
+        return self._with(other, True)
+
+    __radd__ = __sub__ = __rsub__ = __lt__ = __le__ = __gt__ = __ge__ = __and__ = __or__ = __add__
+    __eq__ = __ne__ = __add__  # type: ignore[assignment]
+    __rmul__ = __truediv__ = __rtruediv__ = __mul__
+    __hash__ = None  # type: ignore[assignment]
+
+    def __pow__(self, other: Any) -> Ghost:
+        return elementwise(self.tally, (self, other), "functions", True)
+
+    def __neg__(self) -> Ghost:
+        return elementwise(self.tally, (self,), "elements")
+
+    def __matmul__(self, other: Ghost) -> Ghost:
+        left, right = self.shape, other.shape
+        lead = broadcast(left[:-2], right[:-2])
+        rows = left[-2:-1]
+        columns = right[-1:] if len(right) > 1 else ()
+        return multiply_matrices(self, other, (*lead, *rows, *columns), prod(lead) * prod(rows) * prod(right[-2:]))
+
+    def __rmatmul__(self, other: Any) -> Ghost:
+        return Ghost(self.tally, tuple(np.shape(other)), False) @ self
+
+
+def _indexed(shape: Shape, key: tuple[Any, ...]) -> Shape:
+    used = sum(k is not None and k is not Ellipsis for k in key)
+    out: list[int] = []
+    axis = 0
+    for k in key:
+        if k is None:
+            out.append(1)
+        elif k is Ellipsis:
+            count = len(shape) - used
+            out += shape[axis : axis + count]
+            axis += count
+        else:
+            if isinstance(k, slice):
+                out.append(len(range(*k.indices(shape[axis]))))
+            axis += 1
+    return (*out, *shape[axis:])
+
+
+def broadcast(*shapes: Shape) -> Shape:
+    """The common shape."""
+    first = shapes[0]
+    if all(s == first for s in shapes):
+        return first
+    return tuple(np.broadcast_shapes(*shapes))
+
+
+def elementwise(tally: Tally, operands: Sequence[Any], kind: str, multiplies: bool = False) -> Ghost:
+    """One elementwise operation with broadcasting."""
+    ghosts = [o for o in operands if isinstance(o, Ghost)]
+    shape = broadcast(*(g.shape for g in ghosts))
+    varies = any(g.varies for g in ghosts)
+    out = Ghost(tally, shape, varies, owns=True)
+    tally.add(kind, prod(shape), varies)
+    tally.start("steps")
+    if multiplies and any(g.varies and g.shape != shape for g in ghosts):
+        tally.add("spreads", prod(shape), varies)
+    if kind == "functions":
+        out.keep()
+    elif multiplies and len(ghosts) > 1:
+        for g in ghosts:
+            g.keep()
+    return out
+
+
+def multiply_matrices(a: Ghost, b: Ghost, shape: Shape, products: float) -> Ghost:
+    """One matrix product."""
+    tally = a.tally
+    varies = a.varies or b.varies
+    tally.add("products", products, varies)
+    for g in (a, b):
+        tally.add("traffic", prod(g.shape), g.varies)
+        g.keep()
+    tally.add("traffic", prod(shape), varies)
+    tally.start("calls")
+    return Ghost(tally, shape, varies, owns=True)
+
+
+class _Linalg:
+    """Matrix functions: a factorisation counts as products."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def diagonal(self, a: Ghost) -> Ghost:
+        return a.view(a.shape[:-1])
+
+    def trace(self, a: Ghost) -> Ghost:
+        return elementwise(self._tally, (a.view(a.shape[:-2]),), "elements")
+
+    def solve(self, a: Ghost, b: Ghost) -> Ghost:
+        return multiply_matrices(a, b, b.shape, prod(b.shape) * a.shape[-1] + prod(a.shape) * a.shape[-1] / 3)
+
+    def cholesky(self, a: Ghost) -> Ghost:
+        return multiply_matrices(a, a, a.shape, prod(a.shape) * a.shape[-1] / 6)
+
+    def inv(self, a: Ghost) -> Ghost:
+        return self.solve(a, a)
+
+    def det(self, a: Ghost) -> Ghost:
+        return self.solve(a, a).view(a.shape[:-2])
+
+    def slogdet(self, a: Ghost) -> tuple[Ghost, Ghost]:
+        return self.det(a), self.det(a)
+
+
+class Namespace:
+    """The part of the array API that methods use, on ghosts. Names it lacks are taken for elementwise functions."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self.linalg = _Linalg(tally)
+        self.multiply = lambda a, b: a * b
+        self.add = self.subtract = lambda a, b: a + b
+        self.where = self.maximum = self.minimum = lambda *a: elementwise(tally, a, "elements")
+        self.abs = self.sign = lambda a: elementwise(tally, (a,), "elements")
+        self.max = self.min = self.prod = self.sum
+
+    def __getattr__(self, name: str) -> Callable[..., Ghost]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *a, **_: elementwise(self._tally, a, "functions")
+
+    def sum(self, a: Ghost, axis: Any = None, keepdims: bool = False) -> Ghost:
+        axes = range(a.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+        gone = {k % a.ndim for k in axes}
+        shape = tuple(1 if k in gone else s for k, s in enumerate(a.shape) if keepdims or k not in gone)
+        self._tally.add("reductions", prod(a.shape), a.varies)
+        self._tally.start("steps")
+        return Ghost(self._tally, shape, a.varies, owns=True)
+
+    def reshape(self, a: Ghost, shape: Sequence[int]) -> Ghost:
+        known = prod(s for s in shape if s != -1)
+        return a.view(tuple(prod(a.shape) // max(known, 1) if s == -1 else s for s in shape))
+
+    def broadcast_to(self, a: Ghost, shape: Sequence[int]) -> Ghost:
+        return Ghost(self._tally, tuple(shape), a.varies, a)
+
+    def permute_dims(self, a: Ghost, axes: Sequence[int]) -> Ghost:
+        return a.view([a.shape[k] for k in axes])
+
+    def matrix_transpose(self, a: Ghost) -> Ghost:
+        return a.view((*a.shape[:-2], a.shape[-1], a.shape[-2]))
+
+    def moveaxis(self, a: Ghost, source: int, target: int) -> Ghost:
+        rest = list(a.shape)
+        size = rest.pop(source)
+        rest.insert(target % a.ndim, size)
+        return a.view(rest)
+
+    def squeeze(self, a: Ghost, axis: Any) -> Ghost:
+        gone = {k % a.ndim for k in ((axis,) if isinstance(axis, int) else axis)}
+        return a.view([s for k, s in enumerate(a.shape) if k not in gone])
+
+    def stack(self, arrays: Sequence[Ghost], axis: int = 0) -> Ghost:
+        shape = list(arrays[0].shape)
+        shape.insert(axis % (len(shape) + 1), len(arrays))
+        return self._joined(arrays, tuple(shape))
+
+    def concat(self, arrays: Sequence[Ghost], axis: int = 0) -> Ghost:
+        shape = list(arrays[0].shape)
+        shape[axis] = sum(a.shape[axis] for a in arrays)
+        return self._joined(arrays, tuple(shape))
+
+    def _joined(self, arrays: Sequence[Ghost], shape: Shape) -> Ghost:
+        varies = any(a.varies for a in arrays)
+        self._tally.add("moves", prod(shape), varies)
+        self._tally.start("steps")
+        return Ghost(self._tally, shape, varies, owns=True)
+
+    def take_along_axis(self, a: Ghost, order: Ghost, axis: int = -1) -> Ghost:
+        return self._joined((a, order), a.shape)
+
+    def take(self, a: Ghost, order: Ghost, axis: int) -> Ghost:
+        shape = list(a.shape)
+        shape[axis] = order.shape[0]
+        return self._joined((a, order), tuple(shape))
+
+    def zeros(self, shape: Any, **_: Any) -> Ghost:
+        return Ghost(self._tally, tuple(shape), False)
+
+    def eye(self, n: int, **_: Any) -> Ghost:
+        return Ghost(self._tally, (n, n), False)
+
+    def zeros_like(self, a: Ghost, *_: Any, **__: Any) -> Ghost:
+        # Full size where points are an axis, so that "thin" stays visible; no work: zeros are constants of the program.
+        return Ghost(self._tally, a.shape, False)
+
+    ones_like = full_like = zeros_like
