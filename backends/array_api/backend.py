@@ -13,9 +13,10 @@ import array_api_compat
 import numpy as np
 
 from opdsl.backends.array_api.tracer import Recorder, Tracer
-from opdsl.backends.base import ArrayOps, Backend, Capture, Evaluator
+from opdsl.backends.base import Backend, Capture, Evaluator
 from opdsl.backends.fingerprint import Identity, fingerprint
 from opdsl.errors import BackendError, CaptureError, RowMixingError, ShapeError, StrategyError
+from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.graph import Array, Graph, Node, Value
 
 _SCIPY_SPECIAL = {"erf", "erfc", "erfinv"}

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from opdsl.backends.base import ArrayOps
 from opdsl.backends.jax.program import CUSTOM_VJP, mentions
+from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.graph import Array
 
 Axes = tuple[int, ...]

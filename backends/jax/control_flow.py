@@ -17,7 +17,7 @@ from opdsl.backends.jax.equation import Equation
 from opdsl.jets.first_derivative import Inner
 from opdsl.jets.graph import Array, Composed, Rule, evaluate
 from opdsl.jets.jet import Jet
-from opdsl.jets.propagate import push_forward
+from opdsl.jets.propagate import JetOps, push_forward
 
 Operand = Any
 Pattern = tuple[bool, ...] | None
@@ -84,7 +84,7 @@ def _patterns(function: Callable[..., Sequence[Operand]], *arrays: Any) -> list[
     return found
 
 
-def _runner(ops: Any, inner: Inner) -> Callable[[Sequence[Operand]], tuple[Operand, ...]]:
+def _runner(ops: JetOps, inner: Inner) -> Callable[[Sequence[Operand]], tuple[Operand, ...]]:
     """The inner program on jets."""
 
     def run(operands: Sequence[Operand]) -> tuple[Operand, ...]:
@@ -122,7 +122,7 @@ def _steady(
 def cond(equation: Equation) -> Rule:
     """`lax.cond` and `lax.switch`: the branch is chosen by the value of the index; its jets are those of the branch taken."""
 
-    def build(ops: Any, index: Operand, *operands: Operand) -> tuple[Operand, ...]:
+    def build(ops: JetOps, index: Operand, *operands: Operand) -> tuple[Operand, ...]:
         sizes = ops.algebra.sizes
         bodies = [equation.inner(branch, equation.order, equation.linear[1:]) for branch in equation.params["branches"]]
         runs = [_runner(ops, body) for body in bodies]
@@ -149,7 +149,7 @@ def scan(equation: Equation) -> Rule:
     params = equation.params
     fixed, carried = params["num_consts"], params["num_carry"]
 
-    def build(ops: Any, *operands: Operand) -> tuple[Operand, ...]:
+    def build(ops: JetOps, *operands: Operand) -> tuple[Operand, ...]:
         sizes = ops.algebra.sizes
         linear = equation.linear
         run = _runner(
@@ -198,7 +198,7 @@ def while_loop(equation: Equation) -> Rule:
     params = equation.params
     conditions, bodies = params["cond_nconsts"], params["body_nconsts"]
 
-    def build(ops: Any, *operands: Operand) -> tuple[Operand, ...]:
+    def build(ops: JetOps, *operands: Operand) -> tuple[Operand, ...]:
         sizes = ops.algebra.sizes
         linear = equation.linear[conditions:]
         run = _runner(ops, _body(equation, params["body_jaxpr"], linear[:bodies], linear[bodies:], ()))

@@ -33,6 +33,7 @@ from opdsl.jets.graph import (
     Sum,
     chooses,
 )
+from opdsl.jets.propagate import JetOps
 from opdsl.jets.special_functions import SPECIAL
 
 Operand = Any
@@ -61,7 +62,7 @@ def _family(make: Callable[..., Elementary]) -> Callable[[Equation], Rule]:
     def entry(equation: Equation) -> Rule:
         general = by_first_derivative(equation)
 
-        def build(ops: Any, *operands: Operand) -> Operand:
+        def build(ops: JetOps, *operands: Operand) -> Operand:
             if any(ops.is_jet(o) for o in operands[:-1]):
                 return general.build(ops, *operands)
             return ops.elementwise(make(*operands[:-1]), operands[-1])
@@ -116,7 +117,7 @@ def linear_at(*positions: int) -> Callable[[Equation], Rule]:
     """Linear in some operands, locally constant in the others (which are read through their primal)."""
 
     def entry(equation: Equation) -> Rule:
-        def build(ops: Any, *operands: Operand) -> Operand:
+        def build(ops: JetOps, *operands: Operand) -> Operand:
             rest = [ops.primal(o) for o in operands]
 
             def apply(*moving: Array) -> Any:
@@ -140,7 +141,7 @@ def linear_or_derivative(*positions: int) -> Callable[[Equation], Rule]:
 def _linear_or_derivative(equation: Equation, positions: Sequence[int]) -> Rule:
     general = by_first_derivative(equation)
 
-    def build(ops: Any, *operands: Operand) -> Any:
+    def build(ops: JetOps, *operands: Operand) -> Any:
         moving = [i for i, o in enumerate(operands) if ops.is_jet(o)]
         if not set(moving) <= set(positions):
             return general.build(ops, *operands)
@@ -213,7 +214,7 @@ def _running_extremum(compare: Callable[..., Array]) -> Callable[[Equation], Rul
 def _sort(equation: Equation) -> Rule:
     axis = equation.params["dimension"]
 
-    def build(ops: Any, *operands: Operand) -> tuple[Operand, ...]:
+    def build(ops: JetOps, *operands: Operand) -> tuple[Operand, ...]:
         keys = [ops.primal(o) for o in operands]
         places = lax.broadcasted_iota(jnp.int32, keys[0].shape, axis)
         order = lax.sort((*keys, places), dimension=axis, is_stable=True, num_keys=equation.params["num_keys"])[-1]
@@ -225,7 +226,7 @@ def _sort(equation: Equation) -> Rule:
 def _top_k(equation: Equation) -> Rule:
     axis = equation.params.get("axis", -1)
 
-    def build(ops: Any, a: Operand) -> tuple[Operand, ...]:
+    def build(ops: JetOps, a: Operand) -> tuple[Operand, ...]:
         places = equation.apply(ops.primal(a))[1]
         return ops.linear(lambda h: jnp.take_along_axis(h, places, axis=axis), a), places
 
@@ -235,7 +236,7 @@ def _top_k(equation: Equation) -> Rule:
 def _scatter_mul(equation: Equation) -> Rule:
     """x.at[i].multiply(c): linear in x. With duplicates among the indices it has no simple derivative in c."""
 
-    def build(ops: Any, operand: Operand, indices: Array, updates: Operand) -> Operand:
+    def build(ops: JetOps, operand: Operand, indices: Array, updates: Operand) -> Operand:
         if ops.is_jet(updates):
             raise missing_error(equation.primitive, " with updates that depend on the point")
         return ops.linear(lambda h: equation.apply(h, indices, updates), operand)
@@ -247,7 +248,7 @@ def _scatter_mul(equation: Equation) -> Rule:
 
 
 def _product(equation: Equation) -> Rule:
-    def build(ops: Any, a: Operand) -> Operand:
+    def build(ops: JetOps, a: Operand) -> Operand:
         for axis in sorted(equation.params["axes"], reverse=True):
             a = composite_rules.product_over(ops, a, axis, False)
         return a
@@ -365,7 +366,7 @@ TABLE: dict[str, Entry] = {
 
 
 
-def _xlogy(ops: Any, x: Operand, y: Operand) -> Operand:
+def _xlogy(ops: JetOps, x: Operand, y: Operand) -> Operand:
     """x log y, 0 where x = y = 0."""
     x0, y0 = ops.primal(x), ops.primal(y)
     both = (x0 == 0) & (y0 == 0)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from opdsl.backends.base import ArrayOps
 from opdsl.backends.torch.tape import AtenCall, aten
+from opdsl.jets.array_ops import ArrayOps
 
 
 class _Namespace:

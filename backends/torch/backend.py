@@ -10,8 +10,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from opdsl.backends.base import ArrayOps, Backend, Capture, Evaluator
+from opdsl.backends.base import Backend, Capture, Evaluator
 from opdsl.errors import BackendError, ShapeError, StrategyError
+from opdsl.jets.array_ops import ArrayOps
 
 if TYPE_CHECKING:
     from opdsl.jets.graph import Array

@@ -22,6 +22,7 @@ from opdsl.jets import composite_rules, first_derivative, special_functions
 from opdsl.jets.elementary import ELEMENTARY, Elementary, power
 from opdsl.jets.first_derivative import Inner, announced
 from opdsl.jets.graph import Bilinear, Composed, Constant, Derived, Elementwise, Linear, PiecewiseLinear, Rule, Sum, chooses
+from opdsl.jets.propagate import JetOps
 from opdsl.jets.special_functions import SPECIAL
 
 
@@ -161,7 +162,7 @@ def composed(rule: Callable[..., Any], *names: str) -> Entry:
     def entry(facts: Facts) -> Rule:
         given = [facts[name] for name in names]
 
-        def build(ops: Any, *operands: Any) -> Any:
+        def build(ops: JetOps, *operands: Any) -> Any:
             return rule(ops, *(operands[g.index] if isinstance(g, Slot) else g for g in given))
 
         return Composed(build)
@@ -248,7 +249,7 @@ def _remainder(facts: Facts) -> Rule:
     quotient = torch.floor if facts.call.op.__name__.startswith("remainder") else torch.trunc
     given = [facts["self"], facts["other"]]
 
-    def build(ops: Any, *operands: Any) -> Any:
+    def build(ops: JetOps, *operands: Any) -> Any:
         a, b = (operands[g.index] if isinstance(g, Slot) else g for g in given)
         whole = quotient(torch.true_divide(ops.primal(a), ops.primal(b)))
         # The value is torch's own: a − b·⌊a/b⌋ rounds differently.
@@ -292,7 +293,7 @@ def _family(make: Callable[[Any], Elementary], parameter: str, variable: str) ->
         general = by_first_derivative(facts)
         given = [facts[parameter], facts[variable]]
 
-        def build(ops: Any, *operands: Any) -> Any:
+        def build(ops: JetOps, *operands: Any) -> Any:
             a, x = (operands[g.index] if isinstance(g, Slot) else g for g in given)
             if ops.is_jet(a):
                 return general.build(ops, *operands)
@@ -378,7 +379,7 @@ def _softplus(facts: Facts) -> Rule:
     return Composed(lambda ops, a: ops.div(ops.elementwise("softplus", ops.mul(a, beta)), beta))
 
 
-def _copysign(ops: Any, a: Any, b: Any) -> Any:
+def _copysign(ops: JetOps, a: Any, b: Any) -> Any:
     a0, b0 = ops.primal(a), ops.primal(b)
     negative = torch.signbit(b0) if isinstance(b0, Tensor) else math.copysign(1.0, b0) < 0
     return ops.mul(a, torch.where(torch.signbit(a0) == negative, 1.0, -1.0).to(a0.dtype))

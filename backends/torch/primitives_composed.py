@@ -10,6 +10,7 @@ import torch
 from opdsl.backends.torch.primitives import Entry, Facts, enter
 from opdsl.jets import composite_rules, matrix_rules
 from opdsl.jets.graph import Composed, Linear, PiecewiseLinear, Rule, chooses
+from opdsl.jets.propagate import JetOps
 
 # ---------------------------------------------------------------------------------------------------------- selection
 
@@ -19,7 +20,7 @@ def _along_axis(facts: Facts) -> Rule:
     """(values, indices) along one axis, the axis removed unless ``keepdim``: max, min, median, kthvalue, mode."""
     axis, keep = facts.axis(), bool(facts["keepdim"])
 
-    def build(ops: Any, a: Any) -> Any:
+    def build(ops: JetOps, a: Any) -> Any:
         index = facts.call(ops.primal(a))[1]
         wide = index if keep else index.unsqueeze(axis)
         picked = ops.linear(lambda h: _squeeze(torch.gather(h, axis, wide), axis, keep), a)
@@ -37,7 +38,7 @@ def _reordered(facts: Facts) -> Rule:
     """(values, indices) of the same rank: sort, topk, cummax, cummin."""
     axis = facts.axis()
 
-    def build(ops: Any, a: Any) -> Any:
+    def build(ops: JetOps, a: Any) -> Any:
         index = facts.call(ops.primal(a))[1]
         return ops.linear(lambda h: torch.gather(h, axis, index), a), index
 
@@ -74,7 +75,7 @@ def _pooled(rank: int) -> Entry:
     """(values, flat indices) of a maximum over windows of the last ``rank`` axes."""
 
     def entry(facts: Facts) -> Rule:
-        def build(ops: Any, a: Any) -> Any:
+        def build(ops: JetOps, a: Any) -> Any:
             index = facts.call(ops.primal(a))[1]
             flat = index.flatten(-rank)
             shape = tuple(index.shape[-rank:])
@@ -116,7 +117,7 @@ def _norm(facts: Facts) -> Rule:
     axes = facts.axes() if "dim" in names else tuple(range(facts.operands[0].dim()))
     keep = bool(facts["keepdim"]) if "keepdim" in names else False
 
-    def build(ops: Any, a: Any) -> Any:
+    def build(ops: JetOps, a: Any) -> Any:
         return matrix_rules.norm(ops, a, order, axes, keep)
 
     return Composed(build)
@@ -128,7 +129,7 @@ enter("linalg_vector_norm norm", _norm)
 def _distances(facts: Facts) -> Rule:
     order = float(facts["p"]) if facts.call.op.__name__.startswith(("_cdist", "cdist")) else 2.0
 
-    def build(ops: Any, a: Any, b: Any) -> Any:
+    def build(ops: JetOps, a: Any, b: Any) -> Any:
         difference = ops.sub(ops.linear(lambda h: h.unsqueeze(-2), a), ops.linear(lambda h: h.unsqueeze(-3), b))
         return matrix_rules.norm(ops, difference, order, (ops.primal(difference).dim() - 1,), False)
 

@@ -10,6 +10,7 @@ import torch
 from opdsl.backends.torch.primitives import Entry, Facts, enter, missing
 from opdsl.backends.torch.tape import Slot
 from opdsl.jets.graph import Composed, Constant, Linear, PiecewiseLinear, Rule, chooses
+from opdsl.jets.propagate import JetOps
 
 # Jointly linear in every tensor they take.
 enter("view _unsafe_view reshape _reshape_alias view_as t transpose permute expand squeeze unsqueeze slice select narrow alias "
@@ -76,7 +77,7 @@ def _cast(facts: Facts) -> Rule:
 @chooses(Composed, Constant)
 def _copy(facts: Facts) -> Rule:
     # copy(self, src): the values of src in the shape and dtype of self; what self contained is gone.
-    def build(ops: Any, target: Any, source: Any) -> Any:
+    def build(ops: JetOps, target: Any, source: Any) -> Any:
         shape, dtype = tuple(ops.primal(target).shape), ops.primal(target).dtype
         return ops.linear(lambda h: h.to(dtype).expand(shape), source)
 
@@ -97,7 +98,7 @@ enter("copy", _copy)
 
 @chooses(Composed, Constant)
 def _fill(facts: Facts) -> Rule:
-    def build(ops: Any, target: Any, value: Any) -> Any:
+    def build(ops: JetOps, target: Any, value: Any) -> Any:
         shape = tuple(ops.primal(target).shape)
         return ops.linear(lambda h: h.expand(shape), value)
 

@@ -10,13 +10,14 @@ import torch
 from opdsl.backends.torch.primitives import Facts, by_first_derivative, enter
 from opdsl.jets import matrix_rules
 from opdsl.jets.graph import Composed, Derived, Rule, chooses
+from opdsl.jets.propagate import JetOps
 
 
 def _outputs(build: Callable[..., dict[int, Any]]) -> Callable[[Facts], Rule]:
     """``build(ops, facts, plain results, *operands)`` gives jets for some results; pivots, flags and factors stay plain."""
 
     def entry(facts: Facts) -> Rule:
-        def several(ops: Any, *operands: Any) -> Any:
+        def several(ops: JetOps, *operands: Any) -> Any:
             plain = facts.call(*(ops.primal(o) for o in operands))
             single = isinstance(plain, torch.Tensor)
             results = [plain] if single else list(plain)
@@ -30,7 +31,7 @@ def _outputs(build: Callable[..., dict[int, Any]]) -> Callable[[Facts], Rule]:
     return entry
 
 
-def _solve(ops: Any, facts: Facts, plain: Any, a: Any, b: Any) -> dict[int, Any]:
+def _solve(ops: JetOps, facts: Facts, plain: Any, a: Any, b: Any) -> dict[int, Any]:
     vector = ops.primal(b).dim() == 1 or ops.primal(b).shape == ops.primal(a).shape[:-1]
     if vector:
         b = ops.linear(lambda h: h.unsqueeze(-1), b)
@@ -38,7 +39,7 @@ def _solve(ops: Any, facts: Facts, plain: Any, a: Any, b: Any) -> dict[int, Any]
     return {0: ops.linear(lambda h: h.squeeze(-1), x) if vector else x}
 
 
-def _triangular(ops: Any, facts: Facts, plain: Any, a: Any, b: Any) -> dict[int, Any]:
+def _triangular(ops: JetOps, facts: Facts, plain: Any, a: Any, b: Any) -> dict[int, Any]:
     upper, left, unit = bool(facts["upper"]), bool(facts["left"]), bool(facts["unitriangular"])
     offset = (1 if upper else -1) if unit else 0
     part = (lambda h: torch.triu(h, offset)) if upper else (lambda h: torch.tril(h, offset))
@@ -54,19 +55,19 @@ def _triangular(ops: Any, facts: Facts, plain: Any, a: Any, b: Any) -> dict[int,
     return {0: matrix_rules.solve(ops, a, b, apply, left)}
 
 
-def _cholesky(ops: Any, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
+def _cholesky(ops: JetOps, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
     upper = bool(facts["upper"])
     lower = matrix_rules.cholesky(ops, a, plain[0].mT if upper else plain[0])
     return {0: matrix_rules.transpose(ops, lower) if upper else lower}
 
 
-def _eigh(ops: Any, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
+def _eigh(ops: JetOps, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
     vectors = plain[1] if facts["compute_v"] else torch.linalg.eigh(ops.primal(a))[1]
     values, turned = matrix_rules.eigh(ops, a, plain[0], vectors)
     return {0: values, 1: turned} if facts["compute_v"] else {0: values}
 
 
-def _svd(ops: Any, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
+def _svd(ops: JetOps, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
     """Through the symmetric matrix AᵀA (or AAᵀ), whichever is smaller: distinct, nonzero singular values."""
     a0 = ops.primal(a)
     wide = a0.shape[-1] > a0.shape[-2]
@@ -83,23 +84,23 @@ def _svd(ops: Any, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
     return {0: left, 1: s, 2: matrix_rules.transpose(ops, right)}
 
 
-def _lu(ops: Any, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
+def _lu(ops: JetOps, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
     """The packed factors L + U − I of a square matrix."""
     permutation, lower, upper = torch.lu_unpack(plain[0], plain[1])
     left, right = matrix_rules.lu(ops, ops.linear(lambda h: permutation.mT @ h, a), lower, upper)
     return {0: ops.add(ops.linear(lambda h: torch.tril(h, -1), left), right)}
 
 
-def _lu_apart(ops: Any, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
+def _lu_apart(ops: JetOps, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
     permutation, lower, upper = plain
     return dict(enumerate(matrix_rules.lu(ops, ops.linear(lambda h: permutation.mT @ h, a), lower, upper), start=1))
 
 
-def _lu_unpacked(ops: Any, facts: Facts, plain: Any, packed: Any, pivots: Any) -> dict[int, Any]:
+def _lu_unpacked(ops: JetOps, facts: Facts, plain: Any, packed: Any, pivots: Any) -> dict[int, Any]:
     return {1: ops.linear(lambda h: torch.tril(h, -1), packed), 2: ops.linear(torch.triu, packed)}
 
 
-def _lu_solve(ops: Any, facts: Facts, plain: Any, packed: Any, pivots: Any, b: Any) -> dict[int, Any]:
+def _lu_solve(ops: JetOps, facts: Facts, plain: Any, packed: Any, pivots: Any, b: Any) -> dict[int, Any]:
     permutation, lower, _ = torch.lu_unpack(ops.primal(packed), pivots)
     eye = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
     left = ops.add(ops.linear(lambda h: torch.tril(h, -1), packed), eye)
@@ -118,7 +119,7 @@ def _where(fits: Callable[[Facts], bool], build: Callable[..., dict[int, Any]]) 
     return chooses(Composed, Derived)(lambda facts: rule(facts) if fits(facts) else by_first_derivative(facts))
 
 
-def _pinv(ops: Any, facts: Facts, plain: Any, a: Any, *_: Any) -> dict[int, Any]:
+def _pinv(ops: JetOps, facts: Facts, plain: Any, a: Any, *_: Any) -> dict[int, Any]:
     """Of a matrix with full rank."""
     a0, turned = ops.primal(a), matrix_rules.transpose(ops, a)
     if a0.shape[-2] >= a0.shape[-1]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from opdsl.backends.base import Backend, Capture
 from opdsl.errors import BindingError
+from opdsl.jets.array_ops import ArrayOps
 from opdsl.language.constructors import children
 from opdsl.language.residual import Call, Number, Pointwise, Residual
 from opdsl.planning.planner import push_forward_method
@@ -32,7 +33,7 @@ class BoundFunction:
     capture: Capture
     method: Method
 
-    def at(self, ops: Any, constants: Sequence[Any], orders: Sequence[int], values: Sequence[Any]) -> Any:
+    def at(self, ops: ArrayOps, constants: Sequence[Any], orders: Sequence[int], values: Sequence[Any]) -> Any:
         """∂^orders R at the values; plain numbers among them are allowed."""
         xp = ops.xp
         like = next(v for v in values if hasattr(v, "shape"))

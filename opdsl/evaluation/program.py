@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from opdsl.backends.base import ArrayOps
 from opdsl.evaluation.bound_functions import BoundFunction
+from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.graph import Array, Graph
 from opdsl.language.residual import Residual
 from opdsl.planning.plan import Plan
@@ -87,7 +87,7 @@ class Program:
         return tuple(out)
 
 
-def _apply(function: BoundFunction, ops: Any, constants: Sequence[Any], orders: Sequence[int], *values: Any) -> Any:
+def _apply(function: BoundFunction, ops: ArrayOps, constants: Sequence[Any], orders: Sequence[int], *values: Any) -> Any:
     return function.at(ops, constants, orders, values)
 
 

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.elementary import Elementary, Series, Term
 from opdsl.jets.graph import Array
 from opdsl.jets.jet import Jet
@@ -41,18 +42,18 @@ class Algebra(ABC):
         """Parts of the operands that products and compositions read to produce the ``needed`` parts."""
 
     @abstractmethod
-    def compose(self, ops: Any, function: Elementary, h: Jet, needed: Needed) -> Jet:
+    def compose(self, ops: ArrayOps, function: Elementary, h: Jet, needed: Needed) -> Jet:
         """σ(h) = Σ_k c_k(h_0) (h − h_0)^k for an elementwise σ."""
 
     @abstractmethod
-    def product(self, ops: Any, bilinear: Pairing, f: Jet, g: Jet, primal: Array, needed: Needed, batch_axis: int | None) -> Jet:
+    def product(self, ops: ArrayOps, bilinear: Pairing, f: Jet, g: Jet, primal: Array, needed: Needed, batch_axis: int | None) -> Jet:
         """B(f, g) for a bilinear map B: channel k is Σ m[k,i,j] B(f_i, g_j)."""
 
 
 class Pairing:
     """A bilinear map applied to channels: both operands mapped over the channel axis, or one of them."""
 
-    def __init__(self, ops: Any, apply: Callable[[Any, Any], Any], direct: bool = False) -> None:
+    def __init__(self, ops: ArrayOps, apply: Callable[[Any, Any], Any], direct: bool = False) -> None:
         self._ops = ops
         self._apply = apply
         # ``direct``: plain multiplication of arrays of equal rank, which broadcasts over the channel axis by itself.

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import factorial, prod
-from typing import Any
 
 import numpy as np
 
+from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.directional import Directional
 from opdsl.jets.graph import Array, Bilinear, Constant, Elementwise, Graph, Linear, Node, Sum, evaluate
 from opdsl.jets.jet import Jet
@@ -91,7 +92,7 @@ class Cut:
         """The values at the cut."""
         return evaluate(self.head, x, constants)
 
-    def along(self, ops: Any, x: Array, constants: Sequence[Array], directions: Array, fixed: bool) -> list[Array | None]:
+    def along(self, ops: ArrayOps, x: Array, constants: Sequence[Array], directions: Array, fixed: bool) -> list[Array | None]:
         """First derivatives of all values at the cut along directions (R, d), or (R, n, d) where they differ by point."""
         algebra = Directional([(directions.shape[0], 1)])
         part = directions[:, None, :] if fixed and not ops.per_point else directions
@@ -100,7 +101,7 @@ class Cut:
         return [j.parts[0] if isinstance(j, Jet) else None for j in jets]
 
     def coordinatewise(
-        self, ops: Any, x: Array, constants: Sequence[Array], mask: Array, order: int
+        self, ops: ArrayOps, x: Array, constants: Sequence[Array], mask: Array, order: int
     ) -> list[list[Array | None]]:
         """Σ_i mask_i^k ∂_i^k of every value at the cut, k = 1 … order: exact because no term couples two coordinates.
 
@@ -119,7 +120,7 @@ class Cut:
             out.append([None if p is None else p * float(factorial(k)) for k, p in enumerate(found, start=1)])
         return out
 
-    def coordinate_derivatives(self, ops: Any, x: Array, constants: Sequence[Array], order: int) -> list[Array]:
+    def coordinate_derivatives(self, ops: ArrayOps, x: Array, constants: Sequence[Array], order: int) -> list[Array]:
         """∂_i^k of the separable entries for every i, k = 1 … order: (extra, d) per point, (extra, n, d) batched.
 
         Σ_i m_i^k ∂_i^k s is known for every m (`coordinatewise`); its derivative in m_i at m = 1 is k ∂_i^k s. Those of c |x|² are
@@ -145,10 +146,10 @@ class Cut:
             return _flat(ops, self, rows, self.separable)
 
         return [
-            ops.pull_back(lambda mask, k=k: along(mask, k), ones, self.extra, False) * (1.0 / k) for k in range(1, order + 1)
+            ops.pull_back(partial(along, k=k), ones, self.extra, False) * (1.0 / k) for k in range(1, order + 1)
         ]
 
-    def rows(self, ops: Any, x: Array, constants: Sequence[Array]) -> Array:
+    def rows(self, ops: ArrayOps, x: Array, constants: Sequence[Array]) -> Array:
         """The Jacobian of the affine values, (rank, d): the same at every point.
 
         The weights of a first dense layer are these rows as they stand; other linear maps are transposed.
@@ -161,7 +162,7 @@ class Cut:
         return blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=0)
 
     def slopes(
-        self, ops: Any, x: Array, constants: Sequence[Array], values: Mapping[int, Array], space: Sequence[int]
+        self, ops: ArrayOps, x: Array, constants: Sequence[Array], values: Mapping[int, Array], space: Sequence[int]
     ) -> tuple[Array, Array, Array]:
         """What a Laplacian over the columns ``space`` needs of the separable entries s beside the affine ones z.
 
@@ -195,7 +196,7 @@ class Cut:
         return joined(self.affine), joined(self.separable), _flat(ops, self, second, self.separable)
 
     def _slopes_of_squares(
-        self, ops: Any, x: Array, constants: Sequence[Array], values: Mapping[int, Array], space: Sequence[int],
+        self, ops: ArrayOps, x: Array, constants: Sequence[Array], values: Mapping[int, Array], space: Sequence[int],
         others: Sequence[int], squares: Sequence[float],
     ) -> tuple[Array, Array, Array]:  # fmt: skip
         """s_k = c_k |x|²: ∇s·∇z = 2 c_k W x, which is z without its part that x does not scale: no product with W is needed."""
@@ -223,7 +224,7 @@ class Cut:
         """c for every separable entry that is c |x|² plus a constant; None for others."""
         return [c for v, c in zip(self.separable, self.squares, strict=True) for _ in range(self.width(v))]
 
-    def gradients(self, ops: Any, x: Array, constants: Sequence[Array]) -> Array:
+    def gradients(self, ops: ArrayOps, x: Array, constants: Sequence[Array]) -> Array:
         """The gradients of the separable values: (extra, d) per point, (extra, n, d) batched."""
         head = _restricted(self.head, self.separable)
 
@@ -237,7 +238,7 @@ class Cut:
         """Whether the Jacobian takes reverse mode: anything but one dense layer on x."""
         return bool(self.separable) or any(self.matrix(v) is None for v in self.affine)
 
-    def _transposed(self, ops: Any, x: Array, constants: Sequence[Array], value: int) -> Array:
+    def _transposed(self, ops: ArrayOps, x: Array, constants: Sequence[Array], value: int) -> Array:
         head = _restricted(self.head, (value,))
 
         def function(point: Array) -> Array:
@@ -266,7 +267,7 @@ class Cut:
         # A product of (d,) with a matrix that gives (width,) contracts d, whatever the order of the operands.
         return other if d != width and sorted(shapes[other]) == sorted((d, width)) else None
 
-    def _weights(self, ops: Any, value: int, constants: Sequence[Array]) -> Array | None:
+    def _weights(self, ops: ArrayOps, value: int, constants: Sequence[Array]) -> Array | None:
         other = self.matrix(value)
         if other is None:
             return None
@@ -279,7 +280,7 @@ class Cut:
         return matrix if matrix.shape[0] == self.width(value) else ops.xp.matrix_transpose(matrix)
 
 
-def unit_directions(ops: Any, x: Array, columns: Sequence[int]) -> Array:
+def unit_directions(ops: ArrayOps, x: Array, columns: Sequence[int]) -> Array:
     """The directions of single coordinates, (R, d)."""
     basis = np.zeros((len(columns), x.shape[-1]))
     basis[np.arange(len(columns)), list(columns)] = 1.0
@@ -291,7 +292,7 @@ def whole_cut(graph: Graph) -> Cut:
     return Cut(graph, Graph(graph.values, graph.x, graph.constants, (), (graph.x,)), (graph.x,), ())
 
 
-def _flat(ops: Any, cut: Cut, arrays: Sequence[Array], values: Sequence[int]) -> Array:
+def _flat(ops: ArrayOps, cut: Cut, arrays: Sequence[Array], values: Sequence[int]) -> Array:
     """All entries of some values in one row: (w,) per point or (n, w)."""
     lead = () if ops.per_point else (arrays[0].shape[0],)
     rows = [ops.xp.reshape(a, (*lead, cut.width(v))) for a, v in zip(arrays, values, strict=True)]

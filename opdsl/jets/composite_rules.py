@@ -15,6 +15,7 @@ import numpy as np
 
 from opdsl.jets.elementary import Elementary, power
 from opdsl.jets.graph import Array
+from opdsl.jets.propagate import JetOps
 
 Operand = Any
 Tangent = Callable[[Any, Sequence[Array], Sequence[Array | None]], Array]
@@ -23,12 +24,12 @@ Tangent = Callable[[Any, Sequence[Array], Sequence[Array | None]], Array]
 # ------------------------------------------------------------------------------------------------------- arithmetic
 
 
-def divide(ops: Any, a: Operand, b: Operand) -> Operand:
+def divide(ops: JetOps, a: Operand, b: Operand) -> Operand:
     """a / b."""
     return ops.div(a, b)
 
 
-def power_of(ops: Any, base: Operand, exponent: Operand) -> Operand:
+def power_of(ops: JetOps, base: Operand, exponent: Operand) -> Operand:
     """base ** exponent with an exponent that may vary: exp(exponent · log base); the base must then be positive."""
     if isinstance(exponent, int | float):
         return ops.elementwise(power(exponent), base)
@@ -53,7 +54,7 @@ def _array_power(r: Array) -> Elementary:
     return Elementary("power", None, coefficients)
 
 
-def square_root_of_squares(ops: Any, a: Operand, b: Operand) -> Operand:
+def square_root_of_squares(ops: JetOps, a: Operand, b: Operand) -> Operand:
     """hypot(a, b) = √(a² + b²), scaled by max(|a|, |b|) so that squares do not overflow."""
     xp = ops.xp
     scale = xp.maximum(xp.abs(ops.primal(a)), xp.abs(ops.primal(b)))
@@ -62,7 +63,7 @@ def square_root_of_squares(ops: Any, a: Operand, b: Operand) -> Operand:
     return ops.mul(ops.elementwise("sqrt", ops.add(ops.mul(a, a), ops.mul(b, b))), scale)
 
 
-def atan2(ops: Any, y: Operand, x: Operand) -> Operand:
+def atan2(ops: JetOps, y: Operand, x: Operand) -> Operand:
     """atan2(y, x): the branch of the primal plus ∫ (x dy − y dx)/(x² + y²), through atan of whichever ratio is at most one."""
     xp = ops.xp
     y0, x0 = ops.primal(y), ops.primal(x)
@@ -74,7 +75,7 @@ def atan2(ops: Any, y: Operand, x: Operand) -> Operand:
     return ops.add(angle, full - ops.primal(angle))
 
 
-def logaddexp(ops: Any, a: Operand, b: Operand) -> Operand:
+def logaddexp(ops: JetOps, a: Operand, b: Operand) -> Operand:
     """log(eᵃ + eᵇ) = max + softplus(min − max): no overflow on either side, and −∞ is a neutral element."""
     swap = ops.primal(a) < ops.primal(b)
     high, low = ops.where(swap, b, a), ops.where(swap, a, b)
@@ -148,7 +149,7 @@ def sort_tangent(axis: int, descending: bool = False, stable: bool = True) -> Ta
 # -------------------------------------------------------------------------------------------------------- reductions
 
 
-def logsumexp(ops: Any, a: Operand, axes: Sequence[int], keepdims: bool) -> Operand:
+def logsumexp(ops: JetOps, a: Operand, axes: Sequence[int], keepdims: bool) -> Operand:
     """log Σ e^a over ``axes``, shifted by the maximum of the primal."""
     xp, axes = ops.xp, tuple(axes)
     shift = xp.max(ops.primal(a), axis=axes, keepdims=True)
@@ -157,22 +158,22 @@ def logsumexp(ops: Any, a: Operand, axes: Sequence[int], keepdims: bool) -> Oper
     return out if keepdims else _sum(ops, out, axes, False)
 
 
-def softmax(ops: Any, a: Operand, axis: int) -> Operand:
+def softmax(ops: JetOps, a: Operand, axis: int) -> Operand:
     """e^a / Σ e^a along ``axis``."""
     e = ops.elementwise("exp", ops.sub(a, ops.xp.max(ops.primal(a), axis=axis, keepdims=True)))
     return ops.div(e, _sum(ops, e, (axis,), True))
 
 
-def log_softmax(ops: Any, a: Operand, axis: int) -> Operand:
+def log_softmax(ops: JetOps, a: Operand, axis: int) -> Operand:
     """a − log Σ e^a along ``axis``."""
     return ops.sub(a, logsumexp(ops, a, (axis,), True))
 
 
-def _sum(ops: Any, a: Operand, axes: Sequence[int], keepdims: bool) -> Operand:
+def _sum(ops: JetOps, a: Operand, axes: Sequence[int], keepdims: bool) -> Operand:
     return ops.linear(lambda h: ops.xp.sum(h, axis=tuple(axes), keepdims=keepdims), a)
 
 
-def product_over(ops: Any, a: Operand, axis: int, keepdims: bool) -> Operand:
+def product_over(ops: JetOps, a: Operand, axis: int, keepdims: bool) -> Operand:
     """Π a along one axis, by halving: log₂ n multiplications, no division, so zeros are harmless."""
     xp = ops.xp
     length = ops.primal(a).shape[axis]
@@ -193,7 +194,7 @@ def product_over(ops: Any, a: Operand, axis: int, keepdims: bool) -> Operand:
 
 
 def cumulative(
-    ops: Any, combine: Callable[[Any, Operand, Operand], Operand], a: Operand, axis: int, reverse: bool = False
+    ops: JetOps, combine: Callable[[Any, Operand, Operand], Operand], a: Operand, axis: int, reverse: bool = False
 ) -> Operand:
     """Running results of an associative operation along ``axis``: log₂ n steps of doubling stride."""
     xp = ops.xp
@@ -220,7 +221,7 @@ def cumulative(
 
 
 def from_derivative(
-    ops: Any,
+    ops: JetOps,
     value: Sequence[Operand],
     tangent: Callable[[Sequence[Operand], Sequence[Operand]], Sequence[Operand]],
     jets: Sequence[Operand],
@@ -258,14 +259,14 @@ def from_derivative(
 # -------------------------------------------------------------------------------------------------------- activations
 
 
-def gelu_tanh(ops: Any, a: Operand) -> Operand:
+def gelu_tanh(ops: JetOps, a: Operand) -> Operand:
     """½ a (1 + tanh(√(2/π)(a + 0.044715 a³)))."""
     cubic = ops.mul(ops.mul(a, a), a)
     inner = ops.mul(ops.add(a, ops.mul(cubic, 0.044715)), math.sqrt(2 / math.pi))
     return ops.mul(ops.mul(a, 0.5), ops.add(ops.elementwise("tanh", inner), 1.0))
 
 
-def elu(ops: Any, a: Operand, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Operand:
+def elu(ops: JetOps, a: Operand, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Operand:
     """scale · (a where a > 0, alpha (e^{input_scale·a} − 1) elsewhere); the left branch at 0."""
     xp = ops.xp
     positive = ops.primal(a) > 0

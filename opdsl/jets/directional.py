@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from opdsl.jets.algebra import Algebra, Needed, Pairing, powers
+from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.elementary import Elementary, Series, Term, plus, times
 from opdsl.jets.graph import Array
 from opdsl.jets.jet import Jet, align, per_point_error
@@ -42,7 +43,7 @@ class Reduction:
     runtime: Any = None
     matrix: Any = None
 
-    def one(self, ops: Any, a: Array, batch_axis: int | None) -> Array:
+    def one(self, ops: ArrayOps, a: Array, batch_axis: int | None) -> Array:
         """w_0 a for a single direction whose axis has been dropped: S → S."""
         if self.matrix is not None:
             return align(ops.xp, self.matrix[0, 0, ...], len(a.shape), batch_axis) * a
@@ -53,7 +54,7 @@ class Reduction:
             return _scaled(a, self.scale)
         return align(ops.xp, self.scale, len(a.shape), batch_axis) * a
 
-    def __call__(self, ops: Any, a: Array, batch_axis: int | None) -> Array:
+    def __call__(self, ops: ArrayOps, a: Array, batch_axis: int | None) -> Array:
         """(R, *S) → S."""
         xp, ndim = ops.xp, len(a.shape) - 1
         if self.runtime is not None:
@@ -68,7 +69,7 @@ class Reduction:
             return _scaled(total, self.scale)
         return align(xp, self.scale, ndim, batch_axis) * total
 
-    def pair(self, ops: Any, pairing: Pairing, a: Array, b: Array, batch_axis: int | None) -> Array:
+    def pair(self, ops: ArrayOps, pairing: Pairing, a: Array, b: Array, batch_axis: int | None) -> Array:
         """Σ_r w_r B(a_r, b_r), or Σ_rs A_rs B(a_r, b_s)."""
         if self.matrix is None:
             return self(ops, pairing.both(a, b), batch_axis)
@@ -79,7 +80,7 @@ def _scaled(a: Array, c: float) -> Array:
     return a if c == 1.0 else a * c
 
 
-def _transform(ops: Any, matrix: Any, b: Array, batch_axis: int | None) -> Array:
+def _transform(ops: ArrayOps, matrix: Any, b: Array, batch_axis: int | None) -> Array:
     """(A b)_r = Σ_s A_rs b_s over the direction axis, A constant or one matrix per point."""
     size, shape = b.shape[0], b.shape
     if len(matrix.shape) == 2:
@@ -151,14 +152,14 @@ class Directional(Algebra):
         kept = self.groups[group][1]
         return [jet.primal, *(jet.parts[self.part(group, k)] for k in range(1, kept + 1))]
 
-    def _slim(self, ops: Any, jet: Jet, group: int) -> Series:
+    def _slim(self, ops: ArrayOps, jet: Jet, group: int) -> Series:
         """The series for elementwise work. A single direction loses its axis: XLA's loops are a fifth faster without it."""
         series = self._series(jet, group)
         if self.groups[group][0] > 1:
             return series
         return [series[0], *(None if t is None else ops.unstack(t)[0] for t in series[1:])]
 
-    def _reduce(self, ops: Any, form: Reduction, a: Array, group: int, axis: int | None) -> Array:
+    def _reduce(self, ops: ArrayOps, form: Reduction, a: Array, group: int, axis: int | None) -> Array:
         return form(ops, a, axis) if self.groups[group][0] > 1 else form.one(ops, a, axis)
 
     def _result(self, primal: Array, levels: list[Series], top: Array | None, fixed: bool, batch_axis: int | None) -> Jet:
@@ -174,7 +175,7 @@ class Directional(Algebra):
 
     # ------------------------------------------------------------------------------------------------- compositions
 
-    def compose(self, ops: Any, function: Elementary, h: Jet, needed: Needed) -> Jet:
+    def compose(self, ops: ArrayOps, function: Elementary, h: Jet, needed: Needed) -> Jet:
         # Powers of the nilpotent part cost about K³/6 products but share the scalars c_k over all directions and let them be
         # factored out of the collapsed sum; the differential equation costs K² per direction. They break even at K = 4.
         if function.series is None or self.order <= 4:
@@ -185,7 +186,7 @@ class Directional(Algebra):
         kept = self.groups[group][1]
         return max((k for k in range(1, kept + 1) if self.part(group, k) in needed), default=0)
 
-    def _compose_by_powers(self, ops: Any, function: Elementary, h: Jet, needed: Needed) -> Jet:
+    def _compose_by_powers(self, ops: ArrayOps, function: Elementary, h: Jet, needed: Needed) -> Jet:
         c = function.expand(ops, h.primal, self.order if not h.is_constant else 0)
         if h.is_constant:
             return Jet(c[0], h.parts, h.fixed, h.batch_axis)
@@ -214,7 +215,7 @@ class Directional(Algebra):
 
     def _collapse(
         self,
-        ops: Any,
+        ops: ArrayOps,
         forms: dict[int, Reduction],
         n: Series,
         power: list[Series],
@@ -233,7 +234,7 @@ class Directional(Algebra):
                 if power[m][j] is not None:
                     sums[m] = plus(sums[m], self._reduce(ops, form, power[m][j], group, axis))
 
-    def _assemble(self, ops: Any, c: Series, h: Jet, sums: list[list[Term]]) -> Array | None:
+    def _assemble(self, ops: ArrayOps, c: Series, h: Jet, sums: list[list[Term]]) -> Array | None:
         own = h.parts[self.top_part]
         rest: list[Term] = []
         for by_power in sums:
@@ -243,7 +244,7 @@ class Directional(Algebra):
             rest.append(total)
         return _combine(ops, times(c[1], own), rest, h.primal)
 
-    def _compose_by_recurrence(self, ops: Any, function: Elementary, h: Jet, needed: Needed) -> Jet:
+    def _compose_by_recurrence(self, ops: ArrayOps, function: Elementary, h: Jet, needed: Needed) -> Jet:
         assert function.series is not None
         axis = h.batch_axis
         read_tops = self._top is not None and self._top in needed
@@ -280,7 +281,7 @@ class Directional(Algebra):
 
     # ----------------------------------------------------------------------------------------------------- products
 
-    def product(self, ops: Any, bilinear: Pairing, f: Jet, g: Jet, primal: Array, needed: Needed, batch_axis: int | None) -> Jet:
+    def product(self, ops: ArrayOps, bilinear: Pairing, f: Jet, g: Jet, primal: Array, needed: Needed, batch_axis: int | None) -> Jet:
         levels: list[Series] = []
         sums: list[Term] = [None] * len(self.tops)
         read_tops = self._top is not None and self._top in needed
@@ -319,7 +320,7 @@ class Directional(Algebra):
         return self._result(primal, levels, top_value, False, batch_axis)
 
 
-def _combine(ops: Any, own: Array | None, rest: Sequence[Term], like: Array) -> Array | None:
+def _combine(ops: ArrayOps, own: Array | None, rest: Sequence[Term], like: Array) -> Array | None:
     """own (T, *S) plus one array S per top; None where all is zero."""
     if all(r is None for r in rest):
         return own

@@ -26,7 +26,7 @@ Series = list[Term]
 
 
 class Functions(Protocol):
-    """What a series needs of a framework; `opdsl.backends.base.ArrayOps` fits."""
+    """What a series needs of a framework; `opdsl.jets.array_ops.ArrayOps` fits."""
 
     xp: Any
 

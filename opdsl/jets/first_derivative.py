@@ -15,7 +15,7 @@ from typing import Any
 from opdsl.errors import MissingRuleError, OpdslWarning
 from opdsl.jets import composite_rules
 from opdsl.jets.graph import Array, Derived, Graph, evaluate
-from opdsl.jets.propagate import push_forward
+from opdsl.jets.propagate import JetOps, push_forward
 
 Operand = Any
 _NO_SEED: Any = None
@@ -75,7 +75,7 @@ def by_first_derivative(primitive: Differentiable) -> Derived:
     Linearity is not taken on trust: it is read off the program of the derivative.
     """
 
-    def build(ops: Any, *operands: Operand) -> Any:
+    def build(ops: JetOps, *operands: Operand) -> Any:
         order = ops.algebra.order if primitive.order is None else min(primitive.order, ops.algebra.order)
         moving = [i for i, o in enumerate(operands) if ops.is_jet(o)]
         result = _Push(primitive, ops, operands).go(moving, order)
@@ -87,7 +87,7 @@ def by_first_derivative(primitive: Differentiable) -> Derived:
 def announced(rule: Derived, name: str, framework: str) -> Derived:
     """The same rule for a primitive that has none: it warns once, when a jet first gets there."""
 
-    def build(ops: Any, *operands: Operand) -> Any:
+    def build(ops: JetOps, *operands: Operand) -> Any:
         result = rule.build(ops, *operands)
         if (framework, name) not in _announced:
             _announced.add((framework, name))
@@ -109,7 +109,7 @@ _announced: set[tuple[str, str]] = set()
 class _Push:
     """One primitive on one set of operands."""
 
-    def __init__(self, primitive: Differentiable, ops: Any, operands: Sequence[Operand]) -> None:
+    def __init__(self, primitive: Differentiable, ops: JetOps, operands: Sequence[Operand]) -> None:
         self.primitive, self.ops, self.operands = primitive, ops, operands
         self.primals = [ops.primal(o) for o in operands]
         value = primitive.apply(*self.primals)

@@ -9,11 +9,12 @@ from typing import Any
 from opdsl.jets.composite_rules import abs_tangent, extremum_tangent
 from opdsl.jets.elementary import power
 from opdsl.jets.graph import Array
+from opdsl.jets.propagate import JetOps
 
 Operand = Any
 
 
-def norm(ops: Any, a: Operand, order: float, axes: Sequence[int], keepdims: bool) -> Operand:
+def norm(ops: JetOps, a: Operand, order: float, axes: Sequence[int], keepdims: bool) -> Operand:
     """(Σ |a|^p)^{1/p} over non-negative ``axes``; p = ±∞ the largest or smallest modulus.
 
     Derivatives at a zero vector do not exist; they come out as nan.
@@ -45,23 +46,23 @@ def norm(ops: Any, a: Operand, order: float, axes: Sequence[int], keepdims: bool
 # after K steps; only the primal is ever factorised.
 
 
-def nilpotent(ops: Any, a: Operand) -> Operand:
+def nilpotent(ops: JetOps, a: Operand) -> Operand:
     """N = A − A_0."""
     return ops.sub(a, ops.primal(a))
 
 
-def matmul(ops: Any, a: Operand, b: Operand) -> Operand:
+def matmul(ops: JetOps, a: Operand, b: Operand) -> Operand:
     """A B."""
     return ops.bilinear(lambda p, q: p @ q, a, b)
 
 
-def transpose(ops: Any, a: Operand) -> Operand:
+def transpose(ops: JetOps, a: Operand) -> Operand:
     """Aᵀ."""
     return ops.linear(ops.xp.matrix_transpose, a)
 
 
 def solve(
-    ops: Any, a: Operand, b: Operand, apply: Callable[[Array, Array], Array] | None = None, left: bool = True
+    ops: JetOps, a: Operand, b: Operand, apply: Callable[[Array, Array], Array] | None = None, left: bool = True
 ) -> Operand:
     """X with A X = B (or X A = B): X ← A_0⁻¹ (B − N X). ``apply(a_0, b)`` solves with the primal."""
     xp = ops.xp
@@ -81,7 +82,7 @@ def solve(
     return x
 
 
-def inverse(ops: Any, a: Operand) -> Operand:
+def inverse(ops: JetOps, a: Operand) -> Operand:
     """A⁻¹ by Newton's iteration X ← X + X (I − A X), which doubles the order at each step."""
     xp = ops.xp
     x: Operand = xp.linalg.inv(ops.primal(a))
@@ -91,13 +92,13 @@ def inverse(ops: Any, a: Operand) -> Operand:
     return x
 
 
-def trace(ops: Any, a: Operand) -> Operand:
+def trace(ops: JetOps, a: Operand) -> Operand:
     """tr A."""
     xp = ops.xp
     return ops.linear(lambda h: xp.linalg.trace(h), a)
 
 
-def log_det_change(ops: Any, a: Operand) -> Operand:
+def log_det_change(ops: JetOps, a: Operand) -> Operand:
     """log det(A) − log det(A_0) = Σ_k (−1)^{k+1} tr(M^k)/k with M = A_0⁻¹ N; A_0 must be regular."""
     a0 = ops.primal(a)
     m = ops.linear(lambda h: ops.xp.linalg.solve(a0, h), nilpotent(ops, a))
@@ -108,17 +109,17 @@ def log_det_change(ops: Any, a: Operand) -> Operand:
     return total
 
 
-def determinant(ops: Any, a: Operand) -> Operand:
+def determinant(ops: JetOps, a: Operand) -> Operand:
     """det A = det A_0 · e^{log_det_change}; not for singular matrices."""
     return ops.mul(ops.elementwise("exp", log_det_change(ops, a)), ops.xp.linalg.det(ops.primal(a)))
 
 
-def log_determinant(ops: Any, a: Operand) -> Operand:
+def log_determinant(ops: JetOps, a: Operand) -> Operand:
     """log |det A|."""
     return ops.add(log_det_change(ops, a), ops.xp.linalg.slogdet(ops.primal(a))[1])
 
 
-def cholesky(ops: Any, a: Operand, factor: Array) -> Operand:
+def cholesky(ops: JetOps, a: Operand, factor: Array) -> Operand:
     """L with A = L Lᵀ; ``factor`` is L_0.
 
     With L = L_0 (I + Y) and S = L_0⁻¹ N L_0⁻ᵀ: Y + Yᵀ = S − Y Yᵀ, so Y ← Φ(S − Y Yᵀ), Φ the lower triangle with half the
@@ -137,7 +138,7 @@ def cholesky(ops: Any, a: Operand, factor: Array) -> Operand:
     return ops.add(ops.linear(lambda h: factor @ h, y), factor)
 
 
-def eigh(ops: Any, a: Operand, values: Array, vectors: Array) -> tuple[Operand, Operand]:
+def eigh(ops: JetOps, a: Operand, values: Array, vectors: Array) -> tuple[Operand, Operand]:
     """Eigenvalues and eigenvectors of a symmetric matrix with distinct eigenvalues; the primal ones are given.
 
     In the basis of the primal eigenvectors A = D + N. With eigenvectors I + X and eigenvalues D + μ,
@@ -168,7 +169,7 @@ def eigh(ops: Any, a: Operand, values: Array, vectors: Array) -> tuple[Operand, 
     return ops.add(mu, values), ops.linear(lambda h: vectors @ h, w)
 
 
-def qr(ops: Any, a: Operand, r0: Array) -> tuple[Operand, Operand]:
+def qr(ops: JetOps, a: Operand, r0: Array) -> tuple[Operand, Operand]:
     """Q, R of a matrix with full column rank: R is the Cholesky factor of AᵀA, with the signs of the primal's diagonal."""
     xp = ops.xp
     size = r0.shape[-1]
@@ -181,7 +182,7 @@ def qr(ops: Any, a: Operand, r0: Array) -> tuple[Operand, Operand]:
     return solve(ops, r, a, left=False), r
 
 
-def lu(ops: Any, a: Operand, lower: Array, upper: Array) -> tuple[Operand, Operand]:
+def lu(ops: JetOps, a: Operand, lower: Array, upper: Array) -> tuple[Operand, Operand]:
     """L, U with A = L U of a square matrix whose rows are in pivot order; the primal factors are given.
 
     With L = L_0 (I + X), U = (I + Y) U_0 and M = L_0⁻¹ N U_0⁻¹: X + Y = M − X Y, X strictly lower and Y upper triangular.
@@ -203,7 +204,7 @@ def lu(ops: Any, a: Operand, lower: Array, upper: Array) -> tuple[Operand, Opera
     return ops.add(x, lower), ops.add(y, upper)
 
 
-def matrix_exponential(ops: Any, a: Operand) -> Operand:
+def matrix_exponential(ops: JetOps, a: Operand) -> Operand:
     """e^A by scaling (2⁻⁶), Taylor's polynomial of degree 14, and squaring: 1e-12 up to norm 60."""
     xp = ops.xp
     a0 = ops.primal(a)

@@ -13,6 +13,7 @@ from typing import Any
 
 from opdsl.errors import MissingRuleError
 from opdsl.jets.algebra import Algebra, Needed, Pairing
+from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.elementary import ELEMENTARY, Elementary
 from opdsl.jets.graph import (
     Array,
@@ -49,7 +50,7 @@ def needed_parts(graph: Graph, algebra: Algebra, outputs: Needed) -> dict[int, N
 
 
 def push_forward(
-    graph: Graph, algebra: Algebra, seed: Jet, constants: Sequence[Array], ops: Any, outputs: Needed
+    graph: Graph, algebra: Algebra, seed: Jet, constants: Sequence[Array], ops: ArrayOps, outputs: Needed
 ) -> tuple[Operand, ...]:
     """Evaluate the graph on jets.
 
@@ -58,7 +59,7 @@ def push_forward(
         algebra: which channels there are and how they multiply.
         seed: the jet of the input x.
         constants: arrays for ``graph.constants``.
-        ops: array operations of the backend (`opdsl.backends.base.ArrayOps`).
+        ops: array operations of the backend (`opdsl.jets.array_ops.ArrayOps`).
         outputs: parts that are read of the outputs.
 
     Returns:
@@ -97,7 +98,7 @@ class JetOps:
     Operands are jets, plain arrays or Python numbers. Plain results stay plain.
     """
 
-    ops: Any
+    ops: ArrayOps
     algebra: Algebra
     needed: Needed
 
@@ -434,7 +435,7 @@ def _shifted_axis(jet: Jet, ndim: int) -> int | None:
     return None if jet.batch_axis is None else jet.batch_axis + ndim - len(jet.primal.shape)
 
 
-def _thin(zero: Array, jet: Jet, ops: Any) -> Array:
+def _thin(zero: Array, jet: Jet, ops: ArrayOps) -> Array:
     """One row along the batch axis, beside fixed parts of other operands."""
     if ops.per_point or jet.batch_axis is None:
         return zero

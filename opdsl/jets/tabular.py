@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opdsl.jets.algebra import Algebra, Needed, Pairing
+from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.elementary import Elementary, Term, plus, scale, times
 from opdsl.jets.graph import Array
 from opdsl.jets.jet import Jet, align
@@ -79,7 +80,7 @@ class Tabular(Algebra):
     def _inner(self, channel: int) -> list[int]:
         return [i for a, b, _ in self.rows.get(channel, ()) for i in (a, b)]
 
-    def _channels(self, ops: Any, jet: Jet) -> dict[int, Array]:
+    def _channels(self, ops: ArrayOps, jet: Jet) -> dict[int, Array]:
         """Channel arrays by number; zeros are absent."""
         out: dict[int, Array] = {}
         for part, members in enumerate(self._members):
@@ -88,7 +89,7 @@ class Tabular(Algebra):
                 out.update(zip(members, ops.unstack(array), strict=True))
         return out
 
-    def _pack(self, ops: Any, primal: Array, channels: Mapping[int, Term], top: Array | None, jet: Jet, needed: Needed) -> Jet:
+    def _pack(self, ops: ArrayOps, primal: Array, channels: Mapping[int, Term], top: Array | None, jet: Jet, needed: Needed) -> Jet:
         parts: list[Array | None] = []
         for part, members in enumerate(self._members):
             present = [channels.get(c) for c in members]
@@ -99,7 +100,7 @@ class Tabular(Algebra):
 
     # ------------------------------------------------------------------------------------------------- compositions
 
-    def compose(self, ops: Any, function: Elementary, h: Jet, needed: Needed) -> Jet:
+    def compose(self, ops: ArrayOps, function: Elementary, h: Jet, needed: Needed) -> Jet:
         c = function.expand(ops, h.primal, self.order if not h.is_constant else 0)
         if h.is_constant:
             return Jet(c[0], h.parts, h.fixed, h.batch_axis)
@@ -139,7 +140,7 @@ class Tabular(Algebra):
         return self._pack(ops, c[0], out, top_value, h, needed)
 
     def _top_product(
-        self, ops: Any, top: RuntimeTop, n: Mapping[int, Array], power: Mapping[int, Term], axis: int | None
+        self, ops: ArrayOps, top: RuntimeTop, n: Mapping[int, Array], power: Mapping[int, Term], axis: int | None
     ) -> Term:
         total: Term = None
         for coefficient, row in zip(top.coefficients, top.rows, strict=True):
@@ -150,7 +151,7 @@ class Tabular(Algebra):
 
     # ----------------------------------------------------------------------------------------------------- products
 
-    def product(self, ops: Any, bilinear: Pairing, f: Jet, g: Jet, primal: Array, needed: Needed, batch_axis: int | None) -> Jet:
+    def product(self, ops: ArrayOps, bilinear: Pairing, f: Jet, g: Jet, primal: Array, needed: Needed, batch_axis: int | None) -> Jet:
         a, b = self._channels(ops, f), self._channels(ops, g)
         out: dict[int, Term] = {}
         for part, members in enumerate(self._members):
@@ -187,7 +188,7 @@ class Tabular(Algebra):
         return self._pack(ops, primal, out, top_value, jet, needed)
 
     def _cross(
-        self, ops: Any, bilinear: Pairing, row: Sequence[tuple[int, int, float]], a: Mapping[int, Array], b: Mapping[int, Array]
+        self, ops: ArrayOps, bilinear: Pairing, row: Sequence[tuple[int, int, float]], a: Mapping[int, Array], b: Mapping[int, Array]
     ) -> Term:
         """Σ m (B(f_i, g_j) + B(f_j, g_i)), all pairs in one application of the bilinear map."""
         left: list[Array] = []
@@ -221,13 +222,13 @@ def _bilinear_form(row: Sequence[tuple[int, int, float]], n: Mapping[int, Array]
     return total
 
 
-def _weighted(ops: Any, coefficient: Any, value: Array, axis: int | None) -> Array:
+def _weighted(ops: ArrayOps, coefficient: Any, value: Array, axis: int | None) -> Array:
     if isinstance(coefficient, float):
         return scale(value, coefficient)
     return align(ops.xp, coefficient, len(value.shape), axis) * value
 
 
-def _same(ops: Any, arrays: Sequence[Array]) -> list[Array]:
+def _same(ops: ArrayOps, arrays: Sequence[Array]) -> list[Array]:
     """Fixed channels (batch axis of length 1) beside full ones: bring all to one shape."""
     import numpy as np
 
@@ -238,7 +239,7 @@ def _same(ops: Any, arrays: Sequence[Array]) -> list[Array]:
     return [ops.xp.broadcast_to(a, shape) for a in arrays]
 
 
-def _stacked(ops: Any, values: Sequence[Term], like: Array) -> Array | None:
+def _stacked(ops: ArrayOps, values: Sequence[Term], like: Array) -> Array | None:
     if all(v is None for v in values):
         return None
     if len(values) == 1:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from opdsl.backends.base import ArrayOps
+from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.elementary import ELEMENTARY
 from opdsl.jets.graph import (
     Bilinear,

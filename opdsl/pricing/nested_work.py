@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from opdsl.jets.algebra import Algebra, Needed, Pairing
+from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.jet import Jet
 from opdsl.jets.propagate import push_forward
 
@@ -34,7 +35,7 @@ class Nilpotent(Algebra):
     def requires(self, needed: Needed) -> Needed:
         return frozenset(range(len(self.sizes)))
 
-    def compose(self, ops: Any, function: Any, h: Jet, needed: Needed) -> Jet:
+    def compose(self, ops: ArrayOps, function: Any, h: Jet, needed: Needed) -> Jet:
         c = function.expand(ops, h.primal, self.levels)
         first = h.parts[0]
         if h.is_constant or first is None:
@@ -42,11 +43,11 @@ class Nilpotent(Algebra):
         parts = []
         for mask in range(1, 2**self.levels):
             # Every level repeats the product rule of the one below: 2^j − 1 products for j levels, 3^k in all.
-            with ops.tally.repeated(2 ** mask.bit_count() - 1):
+            with h.primal.tally.repeated(2 ** mask.bit_count() - 1):
                 parts.append(first * c[0])
         return Jet(c[0], tuple(parts), tuple(False for _ in parts), h.batch_axis)
 
-    def product(self, ops: Any, bilinear: Pairing, f: Jet, g: Jet, primal: Any, needed: Needed, batch_axis: int | None) -> Jet:
+    def product(self, ops: ArrayOps, bilinear: Pairing, f: Jet, g: Jet, primal: Any, needed: Needed, batch_axis: int | None) -> Jet:
         parts: list[Any] = []
         for mask in range(1, 2**self.levels):
             own = [b for b in (_at(bilinear.left, f, mask, g), _at(bilinear.right, g, mask, f)) if b is not None]

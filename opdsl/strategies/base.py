@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.graph import Array, Graph
 from opdsl.pricing.counting import CountingOps, Effort, Execution, Shape, stand_ins
 from opdsl.strategies.environment import Environment
@@ -135,7 +136,7 @@ class Strategy(ABC):
         """A method for the request, or the reason why this strategy does not apply."""
 
 
-def columns(output: Array, per_point: bool, ops: Any) -> Array:
+def columns(output: Array, per_point: bool, ops: ArrayOps) -> Array:
     """Bring an output to (…, m): a scalar per point becomes one column."""
     wanted = 1 if per_point else 2
     shape = tuple(output.shape)

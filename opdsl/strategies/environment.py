@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.elementary import ELEMENTARY, _integer_power
 from opdsl.jets.graph import Array
 from opdsl.language.residual import (
@@ -59,7 +60,7 @@ class Environment:
         functions: functions the user bound, by name and derivative orders.
     """
 
-    ops: Any
+    ops: ArrayOps
     x: Array
     space: Sequence[int]
     bindings: Mapping[str, Any] = field(default_factory=dict)

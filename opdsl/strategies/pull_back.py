@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
+from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.bottleneck import Cut, find_cut, unit_directions
 from opdsl.jets.graph import Array, Graph
 from opdsl.language.constructors import mul
@@ -148,7 +148,7 @@ def _gram(env: Environment, rows: Array, coefficient: Pointwise, labels: tuple[s
     return rows @ weights @ across
 
 
-def _factor(ops: Any, gram: Array) -> Array:
+def _factor(ops: ArrayOps, gram: Array) -> Array:
     """C with C Cᵀ = M: Cholesky, differentiable to any order.
 
     A few units in the last place are added to the diagonal, no more than the product W Wᵀ itself is rounded by, so that dependent

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.bottleneck import Cut
 from opdsl.jets.elementary import power
 from opdsl.jets.graph import Array, Bilinear, Elementwise, Graph, Node, Sum, Value
@@ -59,7 +60,7 @@ class Block:
     order: int = 1
 
 
-def restrict(cut: Cut, ops: Any, points: int, columns: int, blocks: Sequence[Block]) -> Graph:
+def restrict(cut: Cut, ops: ArrayOps, points: int, columns: int, blocks: Sequence[Block]) -> Graph:
     """The network as a function of η.
 
     Its constants are those of the whole network, then the values at the cut, then the arrays of the blocks.
@@ -102,7 +103,7 @@ def restrict(cut: Cut, ops: Any, points: int, columns: int, blocks: Sequence[Blo
     )  # fmt: skip
 
 
-def _product(ops: Any, block: Block, value: Value) -> Any:
+def _product(ops: ArrayOps, block: Block, value: Value) -> Any:
     start, stop = block.start, block.start + block.array.shape[-2]
     shape = value.shape if value.batch_axis is None else value.shape[1:]
     xp = ops.xp
@@ -196,7 +197,7 @@ class RestrictedMethod(Method):
         return Delivered(found.value, read(self.images), None if self.again is None else read(self.again))
 
 
-def flat_parts(ops: Any, cut: Cut, value: int, part: Array, fixed: bool) -> Array:
+def flat_parts(ops: ArrayOps, cut: Cut, value: int, part: Array, fixed: bool) -> Array:
     """Derivatives (R, *S) of a value at the cut as a block's array: (R, w), or (n, R, w) where they differ by point."""
     width, count = cut.width(value), part.shape[0]
     if ops.per_point or fixed:
