@@ -27,7 +27,7 @@ from functools import cached_property
 from itertools import combinations, product
 from math import factorial
 
-from opdsl.algebra.elimination import Span, TrackedRow, accumulate, divided, pivot_key, reduce_tracked
+from opdsl.algebra.elimination import Combinations, Span, divided
 from opdsl.algebra.polynomial import Monomial, Polynomial, degree, monomial_factorial
 from opdsl.algebra.quadratic_forms import sum_of_squares
 
@@ -117,19 +117,11 @@ class DerivativeSpace:
 
     def read(self, p: Polynomial) -> dict[int, Fraction] | None:
         """p as a combination {channel: weight} of basis elements, or None if it is not in the span."""
-        rest, weights = reduce_tracked(p, self._echelon)
-        return None if rest else {channel: weights[channel] for channel in sorted(weights)}
+        return self._combinations.express(p)
 
     @cached_property
-    def _echelon(self) -> dict[Monomial, TrackedRow]:
-        echelon: dict[Monomial, TrackedRow] = {}
-        for channel, element in enumerate(self.basis):
-            rest, weights = reduce_tracked(element, echelon)
-            lead = max(rest, key=pivot_key)
-            combination = {channel: 1 / rest[lead]}
-            combination.update((k, -w / rest[lead]) for k, w in weights.items())
-            echelon[lead] = ({m: c / rest[lead] for m, c in rest.items()}, combination)
-        return echelon
+    def _combinations(self) -> Combinations:
+        return Combinations(self.basis)
 
 
 def derivative_space(
@@ -330,14 +322,8 @@ def _with_squares(
 
 def _independent_slots(forms: Sequence[Polynomial]) -> list[int]:
     """A different variable for each linear form, such that replacing those variables by the forms keeps a basis."""
-    reduced: dict[int, dict[int, Fraction]] = {}
-    slots: list[int] = []
+    span = Span()
     for form in forms:
-        row = {m[0][0]: c for m, c in form.terms}
-        for slot, other in reduced.items():
-            if slot in row:
-                accumulate(row, other.items(), -row[slot])
-        slot = min(row)
-        reduced[slot] = {i: c / row[slot] for i, c in row.items()}
-        slots.append(slot)
-    return slots
+        span.add(divided(form))
+    # One lead for each form, in their order.
+    return [lead[0][0] for lead in span.leads()]

@@ -15,7 +15,8 @@ from math import comb, gcd
 import numpy as np
 import numpy.typing as npt
 
-from opdsl.algebra.polynomial import Monomial, Polynomial
+from opdsl.algebra.elimination import Combinations
+from opdsl.algebra.polynomial import Polynomial
 from opdsl.algebra.waring import Powers
 
 _PRIME = 2_147_483_629
@@ -44,37 +45,8 @@ def _leads(v: Sequence[int]) -> bool:
 def solve_exactly(p: Polynomial, forms: Sequence[Polynomial]) -> list[Fraction] | None:
     """Weights with Σ w_r forms[r]^K = p for homogeneous p of degree K, or None. Forms listed first are used first."""
     order = p.degree()
-    columns = [(form**order).terms for form in forms]
-    rows: dict[Monomial, dict[int, Fraction]] = {}
-    for r, terms in enumerate([*columns, p.terms]):
-        for monomial, coefficient in terms:
-            rows.setdefault(monomial, {})[r] = coefficient
-    last = len(forms)
-    reduced: dict[int, dict[int, Fraction]] = {}
-    for row in rows.values():
-        for pivot, other in reduced.items():
-            if pivot in row:
-                _subtract(row, other, row[pivot])
-        if not row:
-            continue
-        pivot = min(row)
-        if pivot == last:
-            return None
-        scaled = {r: c / row[pivot] for r, c in row.items()}
-        for other in reduced.values():
-            if pivot in other:
-                _subtract(other, scaled, other[pivot])
-        reduced[pivot] = scaled
-    return [reduced.get(r, {}).get(last, Fraction(0)) for r in range(last)]
-
-
-def _subtract(row: dict[int, Fraction], other: dict[int, Fraction], factor: Fraction) -> None:
-    for r, c in other.items():
-        value = row.get(r, Fraction(0)) - factor * c
-        if value:
-            row[r] = value
-        else:
-            row.pop(r, None)
+    weights = Combinations(form**order for form in forms).express(p)
+    return None if weights is None else [weights.get(r, Fraction(0)) for r in range(len(forms))]
 
 
 def sparse_sum(p: Polynomial, forms: Sequence[Polynomial], free: int = 0) -> Powers | None:

@@ -1,46 +1,54 @@
-r"""Spans of polynomials in exact echelon form.
+r"""Spans of polynomials in exact echelon form: the one elimination of this package.
 
 Rows are integer multiples of polynomials in divided powers ξ^β/β!: there differentiation only shifts β, no coefficient
-changes, and elimination is fraction-free.
+changes, and elimination is fraction-free. A row may carry further columns that say which combination of numbered elements
+it is; they come after all monomials, so that they are carried along and never eliminated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from fractions import Fraction
 from math import gcd, lcm
-from typing import TypeVar
 
 from opdsl.algebra.polynomial import Monomial, Polynomial, degree, graded_key, lower, monomial_factorial
 
-Divided = dict[Monomial, int]
-"""A polynomial up to a factor: coefficients of ξ^β/β!."""
+Column = Monomial | int
+"""A monomial, or the number of an element."""
+
+Row = dict[Column, int]
+"""A polynomial up to a factor, coefficients of ξ^β/β!; and the elements it is a combination of."""
 
 PivotKey = tuple[int, tuple[int, ...], tuple[tuple[int, int], ...]]
 
-TrackedRow = tuple[dict[Monomial, Fraction], dict[int, Fraction]]
-"""A polynomial with leading coefficient 1, and the combination of numbered elements it is."""
-
-_Key = TypeVar("_Key")
+_ITSELF = -1
+"""The column of the polynomial that is being expressed."""
 
 
-def pivot_key(monomial: Monomial) -> PivotKey:
+def pivot_key(column: Column) -> PivotKey:
     """Leading monomials: the highest degree first (so that the basis is graded), then pure powers, then low columns."""
+    if isinstance(column, int):
+        return (-1, (), ((column, 0),))
     # Pure powers as leads keep symmetric operators symmetric: ξ_i|ξ|² and not a triangular mixture of them.
     return (
-        degree(monomial),
-        tuple(sorted((power for _, power in monomial), reverse=True)),
-        tuple((-coordinate, power) for coordinate, power in monomial),
+        degree(column),
+        tuple(sorted((power for _, power in column), reverse=True)),
+        tuple((-coordinate, power) for coordinate, power in column),
     )
 
 
-def divided(p: Polynomial) -> Divided:
+def divided(p: Polynomial) -> Row:
     """The integer row of a polynomial."""
+    return _row(p)[0]
+
+
+def _row(p: Polynomial) -> tuple[Row, int]:
+    """The integer row of a multiple of p, and the multiple."""
     denominator = lcm(*(coefficient.denominator for _, coefficient in p.terms))
-    return {m: int(c * denominator) * monomial_factorial(m) for m, c in p.terms}
+    return {m: int(c * denominator) * monomial_factorial(m) for m, c in p.terms}, denominator
 
 
-def _primitive(row: Divided) -> Divided:
+def _primitive(row: Row) -> Row:
     common = gcd(*row.values())
     return row if common <= 1 else {m: c // common for m, c in row.items()}
 
@@ -49,16 +57,16 @@ class Span:
     """A span of polynomials in echelon form over the integers, fraction-free."""
 
     def __init__(self) -> None:
-        self.rows: dict[Monomial, Divided] = {}
-        self._keys: dict[Monomial, PivotKey] = {}
+        self.rows: dict[Column, Row] = {}
+        self._keys: dict[Column, PivotKey] = {}
 
-    def _key(self, monomial: Monomial) -> PivotKey:
-        key = self._keys.get(monomial)
+    def _key(self, column: Column) -> PivotKey:
+        key = self._keys.get(column)
         if key is None:
-            key = self._keys[monomial] = pivot_key(monomial)
+            key = self._keys[column] = pivot_key(column)
         return key
 
-    def _cancel(self, row: Divided, lead: Monomial) -> Divided:
+    def _cancel(self, row: Row, lead: Column) -> Row:
         """Row with its term at ``lead`` cancelled by the row of that lead, up to a factor."""
         other = self.rows[lead]
         common = gcd(row[lead], other[lead])
@@ -72,7 +80,7 @@ class Span:
                 del result[m]
         return result
 
-    def remainder(self, row: Divided) -> Divided:
+    def remainder(self, row: Row) -> Row:
         """What is left of a row, up to a factor; empty if it is in the span."""
         while row and (lead := max(row, key=self._key)) in self.rows:
             row = _primitive(self._cancel(row, lead))
@@ -89,12 +97,16 @@ class Span:
         span._keys = self._keys
         return span
 
-    def add(self, row: Divided) -> bool:
+    def add(self, row: Row) -> bool:
         """Extend the span by a row; False if it is in there already."""
         row = self.remainder(row)
         if row:
             self.rows[max(row, key=self._key)] = _primitive(row)
         return bool(row)
+
+    def leads(self) -> list[Monomial]:
+        """The leading monomials, in the order in which the rows came."""
+        return _monomials(self.rows)
 
     def close(self, p: Polynomial) -> None:
         """Add p and all its derivatives."""
@@ -103,7 +115,7 @@ class Span:
             row = self.remainder(pending.pop())
             # A row in the span brings nothing new: its derivatives are combinations of derivatives pushed before.
             if row and self.add(row):
-                coordinates = {coordinate for monomial in row for coordinate, _ in monomial}
+                coordinates = {coordinate for monomial in _monomials(row) for coordinate, _ in monomial}
                 pending.extend(_shift(row, coordinate) for coordinate in sorted(coordinates, reverse=True))
 
     def reduced(self) -> tuple[list[Monomial], list[Polynomial]]:
@@ -113,39 +125,50 @@ class Span:
             for other in [m for m in row if m != lead and m in self.rows]:
                 row = self._cancel(row, other)
             self.rows[lead] = _primitive(row)
-        leads = sorted(self.rows, key=lambda m: (degree(m), graded_key(m)))
+        leads = sorted(self.leads(), key=lambda m: (degree(m), graded_key(m)))
         basis = [
             Polynomial.from_terms(
-                (m, Fraction(c, self.rows[lead][lead] * monomial_factorial(m))) for m, c in self.rows[lead].items()
+                (m, Fraction(row[m], row[lead] * monomial_factorial(m))) for row in (self.rows[lead],) for m in _monomials(row)
             )
             for lead in leads
         ]
         return leads, basis
 
 
-def _shift(row: Divided, coordinate: int) -> Divided:
-    return {lower(m, coordinate): c for m, c in row.items() if any(axis == coordinate for axis, _ in m)}
+class Combinations:
+    """Polynomials as combinations of numbered elements; those listed first are used first.
+
+    Example:
+        >>> x, y = Polynomial.variable(0), Polynomial.variable(1)
+        >>> known = Combinations([x + y, 2 * x + 2 * y, x - y])
+        >>> known.express(x)
+        {0: Fraction(1, 2), 2: Fraction(1, 2)}
+        >>> known.express(x * y) is None
+        True
+    """
+
+    def __init__(self, elements: Iterable[Polynomial]) -> None:
+        self._span = Span()
+        for number, element in enumerate(elements):
+            row, multiple = _row(element)
+            row = self._span.remainder({**row, number: multiple})
+            # What depends on earlier elements leaves a relation among numbers and is never needed.
+            if _monomials(row):
+                self._span.add(row)
+
+    def express(self, p: Polynomial) -> dict[int, Fraction] | None:
+        """{number: weight} with p = Σ weight · element, nonzero weights in order; None if p is no combination."""
+        row, multiple = _row(p)
+        rest = self._span.remainder({**row, _ITSELF: multiple})
+        if _monomials(rest):
+            return None
+        own = rest.pop(_ITSELF)
+        return {number: Fraction(-rest[number], own) for number in sorted(k for k in rest if isinstance(k, int))}
 
 
-def reduce_tracked(
-    p: Polynomial, echelon: Mapping[Monomial, TrackedRow]
-) -> tuple[dict[Monomial, Fraction], dict[int, Fraction]]:
-    """Remainder of p, and the combination of channels that was subtracted."""
-    rest = dict(p.terms)
-    weights: dict[int, Fraction] = {}
-    while rest and (lead := max(rest, key=pivot_key)) in echelon:
-        row, combination = echelon[lead]
-        factor = rest[lead]
-        accumulate(rest, row.items(), -factor)
-        accumulate(weights, combination.items(), factor)
-    return rest, weights
+def _monomials(row: Iterable[Column]) -> list[Monomial]:
+    return [column for column in row if not isinstance(column, int)]
 
 
-def accumulate(total: dict[_Key, Fraction], terms: Iterable[tuple[_Key, Fraction]], factor: Fraction) -> None:
-    """total += factor · terms, keeping no zeros."""
-    for key, value in terms:
-        new = total.get(key, Fraction(0)) + factor * value
-        if new:
-            total[key] = new
-        else:
-            total.pop(key, None)
+def _shift(row: Row, coordinate: int) -> Row:
+    return {lower(m, coordinate): row[m] for m in _monomials(row) if any(axis == coordinate for axis, _ in m)}

@@ -119,8 +119,8 @@ def price(effort: Effort, plain: Effort, constants: Constants, itemsize: int = 4
 def fit(samples: Sequence[tuple[Effort, float]], prior: Rates, strength: float = 0.01) -> Rates:
     """Rates from measured times: non-negative least squares on relative errors, drawn weakly to ``prior``.
 
-    Minimises Σ_i (Σ_j r_j e_ij / t_i − 1)² + (strength · N / J) Σ_j (r_j/p_j − 1)², r ≥ 0, over N samples and J rates, by
-    coordinate descent (the problem is convex). A few rounds of reweighting make it a least-absolute-deviation fit, which
+    Minimises Σ_i (Σ_j r_j e_ij / t_i − 1)² + (strength · N / J) Σ_j (r_j/p_j − 1)², r ≥ 0, over N samples and J rates (needs
+    SciPy). A few rounds of reweighting make it a least-absolute-deviation fit, which
     forgives a disturbed measurement.
     """
     p = np.array([max(getattr(prior, name), 1e-15) for name in (*COUNTED, "call")])
@@ -129,7 +129,7 @@ def fit(samples: Sequence[tuple[Effort, float]], prior: Rates, strength: float =
     weights = np.ones(len(samples))
     r = np.ones(len(p))
     for _ in range(6):
-        r = _non_negative(a * weights[:, None], weights, strength * len(samples) / len(p), r)
+        r = _non_negative(a * weights[:, None], weights, strength * len(samples) / len(p))
         weights = 1.0 / np.sqrt(np.maximum(np.abs(a @ r - 1.0), 0.05))
     return Rates(*(r * p).tolist())
 
@@ -148,15 +148,9 @@ def adapt(samples: Sequence[tuple[Effort, float]], prior: Rates) -> Rates:
     return Rates(**{name: min(max(getattr(found, name), p / 10), 10 * p) for name, p in scaled.items()})
 
 
-def _non_negative(a: Matrix, b: Matrix, ridge: float, r: Matrix) -> Matrix:
+def _non_negative(a: Matrix, b: Matrix, ridge: float) -> Matrix:
     """argmin |a r − b|² + ridge |r − 1|², r ≥ 0."""
-    gram = a.T @ a + ridge * np.eye(a.shape[1])
-    right = a.T @ b + ridge
-    r = r.copy()
-    for _ in range(2000):
-        before = r.copy()
-        for j in range(len(r)):
-            r[j] = max(0.0, r[j] + (right[j] - gram[j] @ r) / gram[j, j])
-        if np.abs(r - before).max() < 1e-9 * max(1.0, np.abs(r).max()):
-            break
-    return r
+    from scipy.optimize import nnls
+
+    drawn = np.sqrt(ridge)
+    return np.asarray(nnls(np.vstack([a, drawn * np.eye(a.shape[1])]), np.concatenate([b, np.full(a.shape[1], drawn)]))[0])
