@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from opdsl.errors import OpLimitError, OpNameError, OpSyntaxError, Span
-from opdsl.grammar.scanner import MAX_ORDER
+from opdsl.grammar.declarations import MAX_ORDER
 from opdsl.grammar.symbol_table import FUNCTIONS, Classified
 from opdsl.grammar.tree_items import Argument, Group, Postfix, Stage, calls_user, shown, spans_of_node
 from opdsl.language import tree as ex

@@ -13,6 +13,7 @@ from opdsl.errors import OpLimitError, OpNameError, OpSyntaxError, Span
 from opdsl.language.tree import CoordinateDecl, Declarations, Dim, FieldDecl, ParamDecl
 
 MAX_DIMENSION = 10_000_000
+MAX_ORDER = 64
 INDEX_LETTERS = frozenset("ijklmn")
 
 GREEK = dict(

@@ -14,7 +14,7 @@ from typing import Any
 
 from opdsl.errors import OpLimitError, OpSyntaxError, Span
 from opdsl.grammar.applications import Calls
-from opdsl.grammar.scanner import MAX_ORDER
+from opdsl.grammar.declarations import MAX_ORDER
 from opdsl.grammar.symbol_table import Classified
 from opdsl.grammar.tree_items import Argument, Item, Prefix, differentiates, has_field, joined, span_of, spans_of_node
 from opdsl.language import tree as ex

@@ -12,24 +12,24 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from opdsl.errors import LanguageError, OpLimitError, OpSyntaxError, Span
-from opdsl.grammar.declarations import GREEK, LETTER, SUBSCRIPTS, SUPERSCRIPTS, ascii_name, split_names
+from opdsl.grammar.declarations import GREEK, LETTER, MAX_ORDER, SUBSCRIPTS, SUPERSCRIPTS, ascii_name
+from opdsl.grammar.spellings import Spellings, pattern
 
 # Some two seconds of parsing; a paper has a few hundred characters of equations.
 MAX_TEXT = 120_000
 MAX_DEPTH = 60
-MAX_ORDER = 64
 MAX_DIGITS = 300
 MAX_NAME = 200
 
 _SUP = "".join(SUPERSCRIPTS)
 _SUBCHARS = "".join(SUBSCRIPTS)
-_SUBSCRIPT = rf"_\s?\{{[^{{}}]*\}}|_[{LETTER}0-9]+|[{_SUBCHARS}]+"
+_SUBSCRIPT = rf"_\s?\{{(?:[^{{}}]|_\s?\{{[^{{}}]*\}})*\}}|_[{LETTER}0-9]+[₀-₉]*|[{_SUBCHARS}]+"
 _POWER = rf"(?:\^\s*\{{\s*(\d+)\s*\}}|\^\s*(\d+)|\*\*\s*(\d+)|([{_SUP}]+))"
 _IDENT = re.compile(rf"([{LETTER}][{LETTER}0-9]*)((?:{_SUBSCRIPT})*)")
 _SUB = re.compile(_SUBSCRIPT)
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _SUPER = re.compile(f"[{_SUP}]+")
-_PARTIAL = re.compile(rf"(∂|d(?=\s*(?:{_POWER})\s*_))\s*{_POWER}?\s*({_SUBSCRIPT})")
+_PARTIAL = re.compile(rf"(∂|d(?=\s*(?:{_POWER})\s*_))\s*{_POWER}?\s*((?:{_SUBSCRIPT})(?:_[0-9]+)?)")
 _D_HEAD = re.compile(rf"(∂|d)\s*{_POWER}?\s*")
 _SLASH = re.compile(r"\s*/\s*")
 _PLACE = re.compile(rf"\s*(?:_\s*\{{?\s*)?[{LETTER}]+\s*=(?!=)")
@@ -108,8 +108,8 @@ class Scanner:
         self.errors: list[LanguageError] = []
         self.brackets: list[tuple[str, int]] = []
         names = sorted(coords, key=len, reverse=True) if coords is not None else []
-        spelled = "|".join(re.escape(form) for name in names for form in _spellings(name))
-        coordinate = spelled if coords is not None else f"[{LETTER}]"
+        self.names = Spellings(declared, coords or ())
+        coordinate = "|".join(map(pattern, names)) if coords is not None else f"[{LETTER}]"
         if coords is not None and not names:
             coordinate = "(?!)"
         # ∂u/∂n, with n the normal; the classifier refuses it where n is something else.
@@ -236,11 +236,11 @@ class Scanner:
             return end
         for sub in _SUB.finditer(match[2]):
             braces = "{" in sub[0]
-            inner = sub[0].lstrip("_ ").strip("{}") if sub[0][0] == "_" else ascii_name(sub[0]).lstrip("_")
+            inner = _subscript_text(sub[0])
             if self._is_subscript(inner, start, end, "a sum runs over all space coordinates: write sum_i(…)"
                                   if base in ("sum", "Sigma") else None):
-                subs.append((ascii_name(inner).strip(), braces))
-        self.emit("NAME", start, end, Ident(base, tuple(subs)))
+                subs.append((inner, braces))
+        self.emit("NAME", start, end, Ident(*self.names.respelled(base, tuple(subs))))
         return end
 
     def _is_subscript(self, inner: str, start: int, end: int, suggestion: str | None = None) -> bool:
@@ -288,10 +288,10 @@ class Scanner:
             return at + 1
         if not self.text[at - 1 : at].strip():
             self.fail("a subscript or prime with nothing before it", at, match.end(), "E082", "write u_x, u' or (…)_x")
-        inner = match[0].lstrip("_ ").strip("{}") if match[0][0] == "_" else ascii_name(match[0]).lstrip("_")
+        inner = _subscript_text(match[0])
         if not self._is_subscript(inner, at, match.end()):
             return match.end()
-        self.emit("SUB", at, match.end(), (ascii_name(inner).strip(), "{" in match[0]))
+        self.emit("SUB", at, match.end(), (inner, "{" in match[0]))
         return match.end()
 
     def _bar(self, at: int) -> int:
@@ -361,8 +361,7 @@ class Scanner:
             self._too_high(at, match.end(), power)
             power = 1
         raw = match[10]
-        inner = raw.lstrip("_ ").strip("{}") if raw[0] == "_" else ascii_name(raw).lstrip("_")
-        self.emit("PARTIAL", at, match.end(), (ascii_name(inner).strip(), "{" in raw, power))
+        self.emit("PARTIAL", at, match.end(), (_subscript_text(raw), "{" in raw, power))
         return match.end()
 
     def _too_high(self, start: int, stop: int, order: int) -> None:
@@ -425,7 +424,8 @@ class Scanner:
         for part in self._denominator.finditer(below[0].strip()):
             power = _order(part, 2) or 1
             total += power
-            name = ascii_name(part[1])
+            name = ascii_name(re.sub(r"[\s{}]", "", part[1]))
+            name = self.names.find(name) or name
             axis: Axis = (name, None)
             if part[2] is not None:
                 axis = (name, int(part[2])) if part[2].isdecimal() else (None, part[2])
@@ -453,9 +453,11 @@ class Scanner:
         return end
 
 
-def _spellings(name: str) -> list[str]:
-    greek = [char for char, spelled in GREEK.items() if spelled == name]
-    return [name, *greek]
+def _subscript_text(raw: str) -> str:
+    """What stands in a subscript, without its braces: ``_{x_{1} t}`` → ``x_1 t``, ``ₓₓ`` → ``xx``."""
+    braced = re.match(r"_\s?\{(.*)\}", raw, re.DOTALL)
+    inner = braced[1] + raw[braced.end() :] if braced else raw
+    return ascii_name(re.sub(r"_\s?\{([^{}]*)\}", r"_\1 ", inner)).lstrip("_ ").strip()
 
 
 def _matching(text: str, at: int) -> int | None:
@@ -488,29 +490,3 @@ def _character_hint(symbol: str) -> str | None:
         ".": "write dot(a, b) or a·b for a product; a decimal point needs a digit",
         "√": "write sqrt(...)",
     }.get(symbol)
-
-
-def coordinate_suffix(text: str, coords: Sequence[str], *, repeats: bool) -> list[str] | None:
-    """Split a subscript into coordinates: ``xxt``, ``theta theta``, ``x,y``; with ``repeats`` also ``5x``.
-
-    Example:
-        >>> coordinate_suffix("theta theta", ["t", "theta"], repeats=True)
-        ['theta', 'theta']
-        >>> coordinate_suffix("5x", ["t", "x"], repeats=True)
-        ['x', 'x', 'x', 'x', 'x']
-    """
-    parts: list[str] = []
-    for word in re.split(r"[\s,]+", text.strip()):
-        for count, letters in re.findall(r"(\d*)([^\d]+)", word):
-            if count and not repeats:
-                return None
-            split = split_names(letters, coords)
-            if split is None:
-                return None
-            if count and int(count[:4]) > MAX_ORDER:
-                raise OpLimitError(f"a derivative of order {count[:8]}; the limit is {MAX_ORDER}", code="E304")
-            # ``5x`` repeats the coordinate right after the number: ``2xy`` is xxy.
-            parts += [split[0]] * (int(count) - 1 if count else 0) + split
-        if re.fullmatch(r"\d*", word) or re.search(r"\d$", word):
-            return None
-    return parts or None

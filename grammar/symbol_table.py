@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span, did_you_mean
-from opdsl.grammar.declarations import INDEX_LETTERS
-from opdsl.grammar.scanner import MAX_ORDER, Ident, Lexeme, coordinate_suffix
+from opdsl.grammar.declarations import INDEX_LETTERS, MAX_ORDER
+from opdsl.grammar.scanner import Ident, Lexeme
+from opdsl.grammar.spellings import coordinate_suffix
 from opdsl.grammar.suspicious_names import doubt
 from opdsl.language import tree as ex
 
@@ -150,7 +151,11 @@ class Classifier:
 
     def _quotient_axis(self, axis: tuple[str | None, int | str | None]) -> tuple[str | None, int | str | None]:
         name, which = axis
-        if name is None or which is not None:
+        if name is None:
+            return axis
+        if which is not None:
+            if name not in self.vectors:
+                raise self._unknown_coordinate(f"{name}_{which}")
             return axis
         if name in self.vectors:
             raise OpNameError(f"{name} is a coordinate vector", code="E107", suggestion=f"write d_0, d_i or ∂/∂{name}_i")

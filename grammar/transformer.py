@@ -9,8 +9,8 @@ from typing import Any
 from lark import Token, Tree
 
 from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span
+from opdsl.grammar.declarations import MAX_ORDER
 from opdsl.grammar.juxtaposition import Runs
-from opdsl.grammar.scanner import MAX_ORDER
 from opdsl.grammar.symbol_table import Classified
 from opdsl.grammar.tree_items import BROKEN, Argument, Group, Postfix, Prefix, PrimeOrder, span_of, spans_of_node
 from opdsl.language import tree as ex

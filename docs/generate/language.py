@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 from docs.generate.language_text import NOTATIONS, PROSE
 from opdsl.errors import LanguageError, OpErrors
-from opdsl.grammar.declarations import MAX_DIMENSION
+from opdsl.grammar.declarations import MAX_DIMENSION, MAX_ORDER
 from opdsl.grammar.malformed import CONTEXT, OTHER, SYNTAX
 from opdsl.grammar.parse import MAX_EQUATIONS, MAX_NAMES, parse_system
-from opdsl.grammar.scanner import MAX_DEPTH, MAX_DIGITS, MAX_NAME, MAX_ORDER, MAX_TEXT
+from opdsl.grammar.scanner import MAX_DEPTH, MAX_DIGITS, MAX_NAME, MAX_TEXT
 from opdsl.grammar.symbol_table import BIHARMONIC, FUNCTIONS, NABLAS
 from opdsl.language.calculus import conditions, expand
 from opdsl.language.calculus.expand import MAX_COMPONENTS
