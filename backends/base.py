@@ -9,10 +9,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
+from typing import Any, ClassVar
 
+import numpy as np
+
+from opdsl.backends.execution import Constants, Execution, device_kind
+from opdsl.errors import BackendError
 from opdsl.jets.array_ops import ArrayOps
-from opdsl.jets.graph import Array, Graph
+from opdsl.jets.graph import Array, Graph, Rule
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Capture:
     """A user's function as a graph, with the live arrays it closes over.
 
     Args:
-        graph: the function of one point, or of a batch (see `ArrayOps.per_point`).
+        graph: the function of one point, or of a batch (see `opdsl.jets.points`).
         constants: the arrays to supply for ``graph.constants``: parameters as live references.
         key: hashable and equal for captures whose graphs are interchangeable (same structure, other array contents);
             None where that cannot be told, so that nothing built from this capture may be reused for another.
@@ -45,10 +50,39 @@ class Evaluator:
 
 
 class Backend(ABC):
-    """One framework. Instances are stateless apart from caches."""
+    """One framework: everything that is known of it. Instances are stateless apart from caches.
 
-    name: str
+    Importing the module of a backend must not import its framework, nor may making an instance: the class attributes are
+    facts that plans need whether or not the framework is installed. A backend outside of this package is found by an entry point
+    of the group ``opdsl.backends`` that names its class.
+
+    Attributes:
+        name: what users write, ``backend="jax"``.
+        title: what sentences call it.
+        framework: the module that has to be imported before anybody can hold an array of the framework.
+        distribution: what is installed; measured rates count for one version of it.
+        convert: how points ``x`` become an array of the framework, for messages.
+        general: recognises arrays that belong to no other backend; asked last.
+        execution: how it runs a method.
+        rates: what each kind of work takes, by device (``"cpu"``, ``"cuda"``); guessed where there are none.
+        differentiable: has automatic differentiation, so that parameters can be trained and derivatives nested.
+        compiles: the first call of a program takes as long as its operations take to compile.
+        ops: its array operations.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    framework: ClassVar[str]
+    distribution: ClassVar[str]
+    convert: ClassVar[str]
+    general: ClassVar[bool] = False
+    execution: ClassVar[Execution]
+    rates: ClassVar[Mapping[str, Constants]] = {}
+    differentiable: ClassVar[bool] = True
+    compiles: ClassVar[bool] = False
     ops: ArrayOps
+
+    # ---------------------------------------------------------------------------------------------- arrays and functions
 
     @abstractmethod
     def is_array(self, value: object) -> bool:
@@ -57,6 +91,38 @@ class Backend(ABC):
     @abstractmethod
     def is_function(self, value: object) -> bool:
         """Whether this is recognisably a function of the framework (an ``nn.Module``, an Equinox module). Plain callables: False."""
+
+    def for_array(self, x: Any) -> Backend:
+        """The backend for points like x: this one, unless one class serves several array libraries."""
+        return self
+
+    def device_of(self, x: Any) -> str:
+        """The kind of device of an array, ``"cpu"`` or ``"cuda"``; of the framework's default where the array does not tell."""
+        return device_kind(str(getattr(x, "device", "cpu")))
+
+    def from_numpy(self, value: Any) -> Array:
+        """An array of the framework with the numbers of a NumPy array, of the same dtype."""
+        return self.ops.xp.asarray(value)
+
+    def to_numpy(self, value: Array) -> Any:
+        """The numbers of an array in double precision."""
+        return np.asarray(value, dtype=np.float64)
+
+    def register_container(
+        self, kind: type[Any], take_apart: Callable[[Any], tuple[Sequence[Any], Any]], build: Callable[[Any, Sequence[Any]], Any]
+    ) -> None:
+        """Tell the framework of a container of arrays: ``take_apart(c)`` gives (arrays, rest), ``build(rest, arrays)`` undoes it."""
+        return
+
+    def register(self, primitive: str, rule: Rule | Callable[..., Rule] | None) -> None:
+        """Use this rule for a primitive; None stands for the framework's own derivative of it.
+
+        Raises:
+            BackendError: the framework has no primitives that could be named.
+        """
+        raise BackendError(f"backend {self.name!r} has no primitives to give a rule to: it records functions of the array API.")
+
+    # --------------------------------------------------------------------------------------------------------- programs
 
     @abstractmethod
     def capture(self, function: Callable[..., Any], x: Array, *, params: Any = None, batched: bool = False) -> Capture:
@@ -111,6 +177,45 @@ class Backend(ABC):
     def keys(self, key: Any, count: int) -> Sequence[Any]:
         """Independent keys from one."""
 
+    def trains(self, constants: Sequence[Sequence[Array]]) -> bool:
+        """Whether the constants of captured functions say that somebody is going to differentiate in them."""
+        return False
+
+    # ---------------------------------------------------------------------------------------------------------- measuring
+
+    def timed(
+        self, run: Callable[..., Any], constants: Sequence[Sequence[Array]], x: Array, bindings: Mapping[str, Array], training: bool
+    ) -> Callable[[], Any]:
+        """``run(constants, x, bindings)``, or the mean square of its results with its gradient in the constants, for a clock:
+        it returns when the results exist."""
+        return lambda: run(constants, x, bindings)
+
+    def example(
+        self, sizes: Sequence[int], points: int, matrices: Mapping[str, int] | None = None, seed: int = 0
+    ) -> tuple[Any, Array, dict[str, Array]]:
+        """A plain tanh network with layers of these sizes, points in the unit cube, and square matrices by name; float32."""
+        rng = np.random.default_rng(seed)
+        weights = [rng.standard_normal((a, b)).astype(np.float32) / a**0.5 for a, b in pairwise(sizes)]
+        biases = [rng.standard_normal(b).astype(np.float32) for b in sizes[1:]]
+        x = self.from_numpy(rng.random((points, sizes[0]), dtype=np.float32))
+        given = {name: self.from_numpy(np.eye(n, dtype=np.float32) + 0.1) for name, n in (matrices or {}).items()}
+        return self.network(list(zip(weights, biases, strict=True))), x, given
+
+    def network(self, layers: Sequence[tuple[Any, Any]]) -> Any:
+        """The function tanh(… x W + b …) W + b of NumPy weights, as a user of the framework would write it."""
+        arrays = [(self.from_numpy(w), self.from_numpy(b)) for w, b in layers]
+
+        def function(h: Any) -> Any:
+            for w, b in arrays[:-1]:
+                h = h @ w + b
+                h = h.__array_namespace__().tanh(h)
+            w, b = arrays[-1]
+            return h @ w + b
+
+        return function
+
+    # ------------------------------------------------------------------------------------------------- what may be frozen
+
     def mode(self, functions: Sequence[Any]) -> Hashable:
         """A state of the functions that changes what they compute and may be switched after binding (train, eval)."""
         return ()
@@ -122,8 +227,6 @@ class Backend(ABC):
     def concrete(self, value: Any) -> Any:
         """A float64 NumPy copy of an array whose values may be used while planning; None for tracers and for arrays that
         somebody differentiates."""
-        import numpy as np
-
         return np.asarray(value, dtype=np.float64)
 
     def prepare(self, x: Any, *, like: Any = None) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from opdsl import backends
 from opdsl.errors import BackendError, unknown
 from opdsl.jets.elementary import ELEMENTARY
 from opdsl.jets.graph import Bilinear, Composed, Elementwise, Linear, Rule, chooses
@@ -30,7 +31,7 @@ def jet_rule(
 
     Args:
         primitive: its name: a JAX primitive (``"my_op"``), a torch operator (``"mylib::my_op"``, or an ATen name).
-        backend: ``"jax"`` or ``"torch"``.
+        backend: ``"jax"``, ``"torch"``, or another whose functions are captured primitive by primitive.
         linear: jointly linear in all array operands.
         bilinear: linear in each of two operands.
         elementwise: the name of a function of `opdsl.jets.elementary.ELEMENTARY`.
@@ -41,7 +42,7 @@ def jet_rule(
             ``ops.elementwise("exp", a)``, … (`opdsl.jets.propagate.JetOps`).
 
     Raises:
-        BackendError: not exactly one kind, or an unknown name.
+        BackendError: not exactly one kind, an unknown name, or a backend without primitives of its own.
 
     Example:
         >>> jet_rule("my_permutation", backend="jax", linear=True)
@@ -57,7 +58,6 @@ def jet_rule(
         raise BackendError(f"jet_rule({primitive!r}) takes exactly one of {kinds}; got {sum(given)}.")
     if elementwise is not None and elementwise not in ELEMENTARY:
         raise BackendError(unknown("no elementary function", elementwise, ELEMENTARY))
-    REGISTERED.add(primitive)
     rule: Rule | Callable[..., Rule] = Linear() if linear else Bilinear()
     if elementwise is not None:
         rule = Elementwise(ELEMENTARY[elementwise])
@@ -65,17 +65,8 @@ def jet_rule(
         rule = Composed(composed)
     elif callable(derivative):
         rule = _by_slope(primitive, derivative)
-    if backend == "jax":
-        from opdsl.backends.jax.derivative import by_first_derivative
-        from opdsl.backends.jax.primitives import TABLE
-
-        TABLE[primitive] = by_first_derivative if derivative is True else rule
-    elif backend == "torch":
-        from opdsl.backends.torch import primitives
-
-        primitives.enter(primitive, primitives.by_first_derivative if derivative is True else rule)
-    else:
-        raise BackendError(unknown("jet_rule knows no backend", backend, ("jax", "torch")))
+    backends.get(backend).register(primitive, None if derivative is True else rule)
+    REGISTERED.add(primitive)
 
 
 def _by_slope(primitive: str, slope: Callable[..., Any]) -> Callable[..., Rule]:

@@ -8,15 +8,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from opdsl.backends import facts, get
+from opdsl.backends.execution import COUNTED, Constants, Rates
 from opdsl.language.residual import Number
 from opdsl.pricing.abstract_arrays import Effort, Execution, Ghost
-from opdsl.pricing.cost import COUNTED, Constants, Rates, adapt, fit, price
-from opdsl.pricing.counting import EXECUTION, CountingOps, layers, plain_effort
+from opdsl.pricing.cost import adapt, fit, price
+from opdsl.pricing.counting import CountingOps, layers, plain_effort
 from opdsl.strategies import STRATEGIES, Method, Request
 from opdsl.strategies.base import Surroundings
 from opdsl.strategies.linear_operators import LinearOperator, Term
 
-JAX, TORCH = EXECUTION["jax"], EXECUTION["torch"]
+JAX, TORCH = facts("jax").execution, facts("torch").execution
 
 
 def partial(*axes: int) -> LinearOperator:
@@ -85,7 +87,7 @@ def test_reverse_mode_does_not_depend_on_the_number_of_coordinates() -> None:
 
 
 def test_loops_over_channels_start_more_operations() -> None:
-    looped = effort("forward_laplacian", (laplacian(10),), 10, EXECUTION["numpy"])
+    looped = effort("forward_laplacian", (laplacian(10),), 10, facts("numpy").execution)
     batched = effort("forward_laplacian", (laplacian(10),), 10, TORCH)
     assert looped.products == batched.products
     assert looped.calls > 3 * batched.calls
@@ -102,10 +104,9 @@ def test_memory_is_what_lives_at_once_and_training_keeps_more() -> None:
 def test_saved_memory_is_what_torch_saves() -> None:
     torch = pytest.importorskip("torch")
     from opdsl.evaluation.api import operator
-    from opdsl.evaluation.tuning import example
 
     op = operator("laplace(u)", coords="x[6]")
-    u, x, _ = example("torch", (6, 48, 48, 48, 1), 100)
+    u, x, _ = get("torch").example((6, 48, 48, 48, 1), 100)
     predicted = op.plan(u, x, strategy="forward_laplacian").cost
     seen: dict[int, int] = {}
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from opdsl.backends import get
 from opdsl.evaluation.api import operator
-from opdsl.evaluation.tuning import example
 from opdsl.planning.plan import Plan
 from opdsl.planning.plan_text import bytes_text, operator_text, seconds_text, times
 from opdsl.strategies.linear_operators import split
@@ -121,8 +121,8 @@ def test_long_operators_are_shortened() -> None:
 
 def test_plans_of_captured_networks_use_their_shapes() -> None:
     op = operator("laplace(u)", coords="x y")
-    narrow, x, _ = example("numpy", (2, 8, 1), 64)
-    wide, _, _ = example("numpy", (2, 80, 1), 64)
+    narrow, x, _ = get("numpy").example((2, 8, 1), 64)
+    wide, _, _ = get("numpy").example((2, 80, 1), 64)
     a, b = (op.plan(u, x).cost for u in (narrow, wide))
     assert b.effort.products == pytest.approx(10 * a.effort.products, rel=0.05)
     assert op.plan(wide, x[:32]).points == 32

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 import opdsl.evaluation.tuning
+from opdsl.backends import get
+from opdsl.backends.execution import Constants, Rates
 from opdsl.cli import main
 from opdsl.errors import BindingError, StrategyError
 from opdsl.evaluation.api import operator
-from opdsl.evaluation.tuning import calibrate, example, predictions, round_robin
+from opdsl.evaluation.tuning import calibrate, predictions, round_robin
 from opdsl.planning.plan import Plan
 from opdsl.planning.planner import choose
 from opdsl.pricing import rates
-from opdsl.pricing.cost import Constants, Rates
-from opdsl.pricing.rates import SHIPPED, constants, save
+from opdsl.pricing.rates import constants, save, shipped
 
 
 @pytest.fixture(autouse=True)
@@ -100,8 +101,8 @@ def test_costs_are_relative_to_a_plain_pass_and_to_nested_ad() -> None:
 
 def test_networks_are_weighed_by_their_size() -> None:
     op = operator("laplace(u) + v", coords="x y", fields="u v")
-    big, x, _ = example("numpy", (2, 256, 256, 1), 64)
-    small, _, _ = example("numpy", (2, 4, 1), 64)
+    big, x, _ = get("numpy").example((2, 256, 256, 1), 64)
+    small, _, _ = get("numpy").example((2, 4, 1), 64)
     found = op.plan({"u": big, "v": small}, x)
     assert found.fields["v"].strategy == "evaluation"
     assert found.fields["u"].cost.seconds > 10 * found.fields["v"].cost.seconds
@@ -109,7 +110,7 @@ def test_networks_are_weighed_by_their_size() -> None:
 
 def test_a_strategy_can_be_given_for_each_field() -> None:
     op = operator("laplace(u) + laplace(v)", coords="x y", fields="u v")
-    u, x, _ = example("numpy", (2, 8, 1), 16)
+    u, x, _ = get("numpy").example((2, 8, 1), 16)
     given = {"u": "derivative_space", "v": "dof"}
     found = op.plan({"u": u, "v": u}, x, strategy=given)
     assert {k: f.strategy for k, f in found.fields.items()} == given
@@ -140,7 +141,7 @@ def test_pricing_never_keeps_an_operator_from_being_evaluated(monkeypatch: pytes
         raise TypeError("a strategy that cannot be counted")
 
     monkeypatch.setattr(DirectionalMethod, "effort", broken)
-    u, x, _ = example("numpy", (2, 8, 1), 16)
+    u, x, _ = get("numpy").example((2, 8, 1), 16)
     assert operator("laplace(u)", coords="x y")(u, x, strategy="forward_laplacian").shape == (16,)
 
 
@@ -165,7 +166,7 @@ def test_choices_on_the_measured_grid_are_good(report: Any) -> None:
     total = good = 0
     for backend in ("jax", "torch", "numpy"):
         cells = list(report.cells(backend))
-        number, misses = report.hits(cells, lambda _, b=backend: SHIPPED[b, "cpu"])
+        number, misses = report.hits(cells, lambda _, b=backend: shipped(b, "cpu"))
         total, good = total + len(cells), good + number
         assert all(loss < 2.0 for _, loss in misses), [(c.case.key, loss) for c, loss in misses]
     assert total >= 60
@@ -186,7 +187,7 @@ def test_the_grid_would_notice_bad_rates(report: Any) -> None:
 
 def test_torch_plans_for_training_where_parameters_require_gradients() -> None:
     op = operator("laplace(u)", coords="x y")
-    u, x, _ = example("torch", (2, 8, 1), 16)
+    u, x, _ = get("torch").example((2, 8, 1), 16)
     assert op.plan(u, x).training
     assert not op.plan(u, x, training=False).training
     assert not op.plan(u.requires_grad_(False), x).training
@@ -194,14 +195,14 @@ def test_torch_plans_for_training_where_parameters_require_gradients() -> None:
 
 def test_jax_plans_for_evaluation_unless_asked() -> None:
     op = operator("laplace(u)", coords="x y")
-    u, x, _ = example("jax", (2, 8, 1), 16)
+    u, x, _ = get("jax").example((2, 8, 1), 16)
     assert not op.plan(u, x).training
     assert op.plan(u, x, training=True).training
 
 
 def test_bind_takes_the_goal() -> None:
     op = operator("laplace(u)", coords="x y")
-    u, x, _ = example("jax", (2, 8, 1), 16)
+    u, x, _ = get("jax").example((2, 8, 1), 16)
     assert np.allclose(op.bind(u, x, training=True)(x), op(u, x), rtol=1e-4)
 
 
@@ -224,18 +225,18 @@ def clockwork(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 def test_tune_pins_the_fastest_for_calls_like_it(clockwork: dict[str, float], backend: str) -> None:
     clockwork.update(forward_laplacian=2.0, derivative_space=1.0)
     op = operator("laplace(u)", coords="x y", backend=backend)
-    u, x, _ = example(backend, (2, 8, 1), 16)
+    u, x, _ = get(backend).example((2, 8, 1), 16)
     before = op(u, x)
     found = op.tune(u, x)
     assert found.strategy == "derivative_space"
     assert found.why == "measured to be the fastest for calls like this"
     assert {c.strategy: c.measured for c in found.candidates if c.measured}["forward_laplacian"] == 2.0
     # auto honours the pin, for the same kind of network and points only.
-    other, _, _ = example(backend, (2, 8, 1), 16, seed=1)
+    other, _, _ = get(backend).example((2, 8, 1), 16, seed=1)
     assert op.plan(other, x).strategy == "derivative_space"
     assert op.plan(u, x[:8]).strategy == "forward_laplacian"
     assert op.plan(u, x, strategy="dof").strategy == "dof"
-    wider, _, _ = example(backend, (2, 9, 1), 16)
+    wider, _, _ = get(backend).example((2, 9, 1), 16)
     assert op.plan(wider, x).strategy == "forward_laplacian"
     after = op(u, x)
     assert np.allclose(*(a.detach().numpy() if backend == "torch" else a for a in (before, after)), rtol=1e-4)
@@ -245,7 +246,7 @@ def test_tune_pins_the_fastest_for_calls_like_it(clockwork: dict[str, float], ba
 def test_training_and_evaluation_are_tuned_apart(clockwork: dict[str, float]) -> None:
     clockwork.update(derivative_space=1.0)
     op = operator("laplace(u)", coords="x y")
-    u, x, _ = example("jax", (2, 8, 1), 16)
+    u, x, _ = get("jax").example((2, 8, 1), 16)
     op.tune(u, x, training=True)
     assert op.plan(u, x, training=True).strategy == "derivative_space"
     assert op.plan(u, x).strategy == "forward_laplacian"
@@ -254,7 +255,7 @@ def test_training_and_evaluation_are_tuned_apart(clockwork: dict[str, float]) ->
 def test_every_network_is_tuned(clockwork: dict[str, float]) -> None:
     clockwork.update(derivative_space=1.0)
     op = operator("laplace(u) + u_x v_y; v_x", coords="x y", fields="u v")
-    u, x, _ = example("numpy", (2, 8, 1), 16)
+    u, x, _ = get("numpy").example((2, 8, 1), 16)
     found = op.tune({"u": u, "v": u}, x)
     assert [g.strategy for g in found.groups] == ["derivative_space", "derivative_space"]
     assert all(g.measured == 1.0 for g in found.groups)
@@ -263,7 +264,7 @@ def test_every_network_is_tuned(clockwork: dict[str, float]) -> None:
 def test_explain_with_measurements_pins_nothing(clockwork: dict[str, float]) -> None:
     clockwork.update(derivative_space=1.0)
     op = operator("laplace(u)", coords="x y")
-    u, x, _ = example("numpy", (2, 8, 1), 16)
+    u, x, _ = get("numpy").example((2, 8, 1), 16)
     found = op.explain(u, x, measure=True)
     assert found.strategy == op.plan(u, x).strategy == "forward_laplacian"
     assert next(c.measured for c in found.candidates if c.strategy == "derivative_space") == 1.0
@@ -272,7 +273,7 @@ def test_explain_with_measurements_pins_nothing(clockwork: dict[str, float]) -> 
 
 
 def test_there_is_nothing_to_measure_on_no_points() -> None:
-    u, x, _ = example("numpy", (2, 8, 1), 16)
+    u, x, _ = get("numpy").example((2, 8, 1), 16)
     with pytest.raises(StrategyError, match="zero points"):
         operator("laplace(u)", coords="x y").tune(u, x[:0])
 
@@ -306,10 +307,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_measured_rates_are_kept_and_used(cache: Path) -> None:
-    assert constants("jax", "cpu") == SHIPPED["jax", "cpu"]
+    assert constants("jax", "cpu") == shipped("jax", "cpu")
     assert save("jax", "cpu", OWN) == cache
     assert constants("jax", "cpu") == OWN
-    assert constants("torch", "cpu") == SHIPPED["torch", "cpu"]
+    assert constants("torch", "cpu") == shipped("torch", "cpu")
     save("torch", "cpu", OWN)
     assert constants("jax", "cpu") == OWN
     assert plan("laplace(u)", "x y", backend="jax").rates == "measured"
@@ -331,23 +332,23 @@ def test_rates_of_other_versions_are_ignored(cache: Path, change: Any) -> None:
     change(found)
     cache.write_text(json.dumps(found))
     rates._measured.cache_clear()
-    assert constants("jax", "cpu") == SHIPPED["jax", "cpu"]
+    assert constants("jax", "cpu") == shipped("jax", "cpu")
 
 
 def test_a_broken_file_is_as_good_as_none(cache: Path) -> None:
     cache.write_text("{")
-    assert constants("jax", "cpu") == SHIPPED["jax", "cpu"]
+    assert constants("jax", "cpu") == shipped("jax", "cpu")
     save("jax", "cpu", OWN)
     assert constants("jax", "cpu") == OWN
 
 
 def test_the_file_can_be_switched_off() -> None:
     assert save("jax", "cpu", OWN) is None
-    assert constants("jax", "cpu") == SHIPPED["jax", "cpu"]
+    assert constants("jax", "cpu") == shipped("jax", "cpu")
 
 
 def test_rates_of_accelerators_are_labelled_as_guesses() -> None:
-    assert {SHIPPED[b, "cuda"].source for b in ("jax", "torch")} == {"guessed"}
+    assert {shipped(b, "cuda").source for b in ("jax", "torch")} == {"guessed"}
     assert constants("jax", "cuda").source == "guessed"
 
 
@@ -359,7 +360,7 @@ def test_calibration_measures_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.source == "measured"
     assert len(said) == 2
     op = operator("laplace(u)", coords="x y")
-    u, x, _ = example("numpy", (2, 16, 16, 16, 1), 32)
+    u, x, _ = get("numpy").example((2, 16, 16, 16, 1), 32)
     cost = op.plan(u, x).cost
     # A fit to this machine cannot be off by orders of magnitude on the very operator it was fitted to.
     seconds = round_robin({"own": lambda: op(u, x)}, 1.0)["own"]

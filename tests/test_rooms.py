@@ -42,7 +42,6 @@ CIRCLES = {
     frozenset({"opdsl.grammar.parse", "opdsl.grammar.syntax_errors"}),
     frozenset({"opdsl.evaluation.api", "opdsl.evaluation.call", "opdsl.evaluation.operators", "opdsl.evaluation.tuning"}),
     frozenset({"opdsl.training.losses", "opdsl.training.problem", "opdsl.training.sampling"}),
-    frozenset({"opdsl.training.jax_trainer", "opdsl.training.torch_trainer", "opdsl.training.trainer"}),
     frozenset({"opdsl.training.figures", "opdsl.training.solve"}),
 }
 

@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from cases import Case, cases
 
+from opdsl.backends import get
 from opdsl.evaluation.api import operator
-from opdsl.evaluation.tuning import example, measure
+from opdsl.evaluation.tuning import measure
 from opdsl.pricing.rates import framework_version
 
 HERE = Path(__file__).parent
@@ -36,7 +37,7 @@ def measured(case: Case, budget: float = 4.0) -> dict[str, dict[str, float]]:
     op = operator(case.text, coords=case.coords, params=case.params or None, backend=case.backend)
     d = len(op.residual().coords)
     sizes = (d, case.width, case.width, case.width, case.outputs)
-    u, x, given = example(case.backend, sizes, case.points, {"a": d} if case.params else {})
+    u, x, given = get(case.backend).example(sizes, case.points, {"a": d} if case.params else {})
     timings, _ = measure(op, u, x, {**given, "training": case.training}, budget, hopeless=8.0, clock=process_time)
     return {name: {"seconds": t.seconds, "first": t.first} for (_, name), t in timings.items()}
 

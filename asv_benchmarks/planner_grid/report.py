@@ -19,11 +19,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from cases import Case, cases
 
+from opdsl.backends.execution import COUNTED, Constants, Rates
 from opdsl.evaluation.api import operator
 from opdsl.planning.planner import Network, Settings, choose, make_plan
-from opdsl.pricing.cost import COUNTED, Constants, Rates, fit, price
+from opdsl.pricing.cost import fit, price
 from opdsl.pricing.counting import Effort
-from opdsl.pricing.rates import SHIPPED
+from opdsl.pricing.rates import shipped
 from opdsl.strategies import STRATEGIES
 
 HERE = Path(__file__).parent
@@ -57,7 +58,7 @@ def _efforts(text: str, coords: str, width: int, points: int, outputs: int, para
     network = Network.described(names, d, (width, width, width), outputs, backend, points)
     bindings = {p.name: ((d, d), False) for p in residual.parameters}
     known = {p.name: _matrix(d) for p in residual.parameters}
-    settings = Settings(backend=backend, differentiable=backend != "numpy", bindings=bindings, known=known)
+    settings = Settings(backend=backend, bindings=bindings, known=known)
     plan = make_plan(residual, [network], settings, text)[0]
     found = {c.strategy: c.cost.effort for c in plan.groups[0].candidates if c.cost is not None}
     return {name: found[name] for name in STRATEGIES if name in found}
@@ -108,7 +109,7 @@ def main(fitting: bool) -> None:
         some = list(cells(backend))
         if not some:
             continue
-        prior = SHIPPED[backend, "cpu"]
+        prior = shipped(backend, "cpu")
         constants = fitted(some, prior) if fitting else prior
         if fitting:
             for mode in ("evaluation", "training"):

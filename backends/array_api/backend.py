@@ -12,12 +12,15 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from opdsl.backends.array_api.rates import RATES
 from opdsl.backends.array_api.tracer import Recorder, Tracer
 from opdsl.backends.base import Backend, Capture, Evaluator
+from opdsl.backends.execution import Execution
 from opdsl.backends.fingerprint import Identity, fingerprint
 from opdsl.errors import BackendError, CaptureError, RowMixingError, ShapeError, StrategyError
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.graph import Array, Graph, Node, Value
+from opdsl.jets.points import Batched
 
 _SCIPY_SPECIAL = {"erf", "erfc", "erfinv"}
 
@@ -25,11 +28,10 @@ _SCIPY_SPECIAL = {"erf", "erfc", "erfinv"}
 class NumpyOps(ArrayOps):
     """Array operations of one array-API namespace."""
 
-    per_point = False
     stacked = False
 
     def __init__(self, xp: Any) -> None:
-        self.xp = xp
+        self.xp, self.points = xp, Batched(xp)
 
     def channelwise(self, apply: Callable[..., Any], arrays: Sequence[Array], mapped: Sequence[bool]) -> Any:
         xp = self.xp
@@ -67,7 +69,13 @@ class NumpyOps(ArrayOps):
 class NumpyBackend(Backend):
     """Capture by tracing, evaluate eagerly."""
 
-    name = "numpy"
+    name = framework = distribution = "numpy"
+    title = "NumPy"
+    convert = "np.asarray(x)"
+    general = True
+    execution = Execution(points=Batched, loops=True, nesting="reverse")
+    rates = RATES
+    differentiable = False
 
     def __init__(self) -> None:
         import array_api_compat.numpy
@@ -79,6 +87,10 @@ class NumpyBackend(Backend):
         other = NumpyBackend()
         other.ops = NumpyOps(array_api_compat.array_namespace(x))
         return other
+
+    def device_of(self, x: Any) -> str:
+        """``"cuda"`` where the array's device says so; devices of array libraries have no common names."""
+        return "cuda" if "cuda" in str(getattr(x, "device", "")).lower() else "cpu"
 
     def is_array(self, value: object) -> bool:
         if isinstance(value, sys.modules["numpy"].ndarray):

@@ -13,6 +13,7 @@ from jax import lax
 from opdsl.backends.jax.program import CUSTOM_VJP, mentions
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.graph import Array
+from opdsl.jets.points import Mapped
 
 Axes = tuple[int, ...]
 
@@ -46,7 +47,7 @@ class JaxOps(ArrayOps):
     """`ArrayOps` on ``jax.numpy``; graphs are of one point, the batch is mapped outside."""
 
     xp = jnp
-    per_point = True
+    points = Mapped(jnp)
     stacked = False
 
     def channelwise(self, apply: Callable[..., Any], arrays: Sequence[Array], mapped: Sequence[bool]) -> Any:

@@ -6,19 +6,21 @@ Importing this module does not import JAX: `Backend.is_array` must be able to an
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from opdsl.backends.base import Backend, Capture, Evaluator
+from opdsl.backends.execution import Execution, device_kind
+from opdsl.backends.jax.rates import RATES
 from opdsl.errors import BackendError, BindingError, ShapeError
 from opdsl.jets.array_ops import ArrayOps
 
 if TYPE_CHECKING:
     from opdsl.backends.jax.cache import ParameterisedCaptures
-    from opdsl.jets.graph import Array
+    from opdsl.jets.graph import Array, Rule
 
 _FUNCTION_TYPES = {
     ("equinox._module", "Module"),
@@ -36,11 +38,12 @@ class JaxBackend(Backend):
     batch are accepted with ``batched=True`` and checked for rows that mix.
     """
 
-    name = "jax"
-
-    def __init__(self) -> None:
-        if importlib.util.find_spec("jax") is None:
-            raise ImportError("No module named 'jax'")
+    name = framework = distribution = "jax"
+    title = "JAX"
+    convert = "jnp.asarray(x)"
+    execution = Execution()
+    rates = RATES
+    compiles = True
 
     @cached_property
     def _parameterised(self) -> ParameterisedCaptures:
@@ -66,6 +69,49 @@ class JaxBackend(Backend):
         if any(kind in _FUNCTION_TYPES for kind in kinds):
             return True
         return callable(value) and any(module.split(".")[0] in ("jax", "jaxlib") for module, _ in kinds)
+
+    def device_of(self, x: Any) -> str:
+        """The platform of an array; JAX's default where a tracer stands for it."""
+        import jax
+
+        kind = jax.default_backend()
+        # Tracers have no device; asking them raises errors of several kinds.
+        with suppress(Exception):
+            kind = next(iter(x.devices())).platform
+        return device_kind(kind)
+
+    def from_numpy(self, value: Any) -> Array:
+        """A `jax.Array` with the same numbers; refused where JAX would cut them to single precision."""
+        import jax.numpy as jnp
+
+        array = jnp.asarray(value)
+        if array.dtype != value.dtype:
+            raise BackendError(
+                f"x is {value.dtype}, which JAX would cut to {array.dtype}. Enable 64-bit numbers with "
+                f"jax.config.update('jax_enable_x64', True), or pass x.astype('{array.dtype}')."
+            )
+        return array
+
+    def register_container(
+        self, kind: type[Any], take_apart: Callable[[Any], tuple[Sequence[Any], Any]], build: Callable[[Any, Sequence[Any]], Any]
+    ) -> None:
+        from jax import tree_util
+
+        tree_util.register_pytree_node(kind, take_apart, build)
+
+    def register(self, primitive: str, rule: Rule | Callable[..., Rule] | None) -> None:
+        """Enter a rule into the table of primitives."""
+        from opdsl.backends.jax.derivative import by_first_derivative
+        from opdsl.backends.jax.primitives import TABLE
+
+        TABLE[primitive] = by_first_derivative if rule is None else rule
+
+    def timed(
+        self, run: Callable[..., Any], constants: Any, x: Array, bindings: Mapping[str, Array], training: bool
+    ) -> Callable[[], Any]:
+        from opdsl.backends.jax.timing import timed
+
+        return timed(run, constants, x, bindings, training)
 
     def capture(self, function: Callable[..., Any], x: Array, *, params: Any = None, batched: bool = False) -> Capture:
         """Trace ``function`` at one point; see `Backend.capture`."""
@@ -203,12 +249,7 @@ class JaxBackend(Backend):
         if self.is_array(x):
             array = x
         elif type(x).__module__.split(".")[0] == "numpy":
-            array = jnp.asarray(x)
-            if array.dtype != x.dtype:
-                raise BackendError(
-                    f"x is {x.dtype}, which JAX would cut to {array.dtype}. Enable 64-bit numbers with "
-                    f"jax.config.update('jax_enable_x64', True), or pass x.astype('{array.dtype}')."
-                )
+            array = self.from_numpy(x)
         else:
             raise BackendError(f"the jax backend takes JAX or NumPy arrays, not {type(x).__module__}.{type(x).__name__}.")
         if not jnp.issubdtype(array.dtype, jnp.floating):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from opdsl.backends.torch.tape import AtenCall, aten
 from opdsl.jets.array_ops import ArrayOps
+from opdsl.jets.points import Batched
 
 
 class _Namespace:
@@ -35,7 +36,7 @@ class TorchOps(ArrayOps):
     """Torch tensors with the points along an axis of every value."""
 
     xp: Any = _Namespace()
-    per_point = False
+    points = Batched(xp)
     stacked = False
 
     def channelwise(self, apply: Callable[..., Any], arrays: Sequence[Tensor], mapped: Sequence[bool]) -> Any:

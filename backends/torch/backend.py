@@ -11,11 +11,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from opdsl.backends.base import Backend, Capture, Evaluator
+from opdsl.backends.execution import Execution
+from opdsl.backends.torch.rates import RATES
 from opdsl.errors import BackendError, ShapeError, StrategyError
 from opdsl.jets.array_ops import ArrayOps
+from opdsl.jets.points import Batched
 
 if TYPE_CHECKING:
-    from opdsl.jets.graph import Array
+    from opdsl.jets.graph import Array, Rule
 
 
 class TorchBackend(Backend):
@@ -27,7 +30,10 @@ class TorchBackend(Backend):
     statistics) is not updated.
     """
 
-    name = "torch"
+    name = title = framework = distribution = "torch"
+    convert = "torch.as_tensor(x)"
+    execution = Execution(points=Batched, fuses=True, nesting="reverse")
+    rates = RATES
 
     @cached_property
     def ops(self) -> ArrayOps:  # type: ignore[override]
@@ -55,6 +61,55 @@ class TorchBackend(Backend):
         if x.dim() not in (1, 2):
             raise ShapeError(f"points have shape (n, d), or (d,) for one point; got {tuple(x.shape)}.")
         return x
+
+    def from_numpy(self, value: Any) -> Array:
+        import torch
+
+        return torch.tensor(value)
+
+    def to_numpy(self, value: Array) -> Any:
+        return value.detach().cpu().double().numpy()
+
+    def register_container(
+        self, kind: type[Any], take_apart: Callable[[Any], tuple[Sequence[Any], Any]], build: Callable[[Any, Sequence[Any]], Any]
+    ) -> None:
+        from torch.utils import _pytree
+
+        def flatten(container: Any) -> tuple[list[Any], Any]:
+            arrays, rest = take_apart(container)
+            return list(arrays), rest
+
+        _pytree.register_pytree_node(kind, flatten, lambda arrays, rest: build(rest, tuple(arrays)))
+
+    def register(self, primitive: str, rule: Rule | Callable[..., Rule] | None) -> None:
+        """Enter a rule into the table of ATen operators."""
+        from opdsl.backends.torch import primitives
+
+        primitives.enter(primitive, primitives.by_first_derivative if rule is None else rule)
+
+    def trains(self, constants: Sequence[Sequence[Array]]) -> bool:
+        """Whether any tensor requires its gradient."""
+        return any(getattr(a, "requires_grad", False) for group in constants for a in group)
+
+    def timed(
+        self, run: Callable[..., Any], constants: Any, x: Array, bindings: Mapping[str, Array], training: bool
+    ) -> Callable[[], Any]:
+        from opdsl.backends.torch.timing import timed
+
+        return timed(run, constants, x, bindings, training)
+
+    def network(self, layers: Sequence[tuple[Any, Any]]) -> Any:
+        """A ``Sequential`` of linear layers and tanh."""
+        import torch
+
+        parts: list[Any] = []
+        for w, b in layers:
+            linear = torch.nn.Linear(*w.shape)
+            with torch.no_grad():
+                linear.weight.copy_(torch.tensor(w.T))
+                linear.bias.copy_(torch.tensor(b))
+            parts += [linear, torch.nn.Tanh()]
+        return torch.nn.Sequential(*parts[:-1])
 
     def capture(self, function: Callable[..., Any], x: Array, *, params: Any = None, batched: bool = False) -> Capture:
         """Record the ATen operators of ``function``; see `Backend.capture`.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from opdsl.backends import names
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -16,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--params", help='parameters and coefficients, such as "nu a_ij"')
     parser.add_argument("--time", help="the coordinate that is time; t when present")
     parser.add_argument("--network", metavar="WIDTHS", default="64x64x64", help="hidden widths (default: %(default)s)")
-    parser.add_argument("--backend", choices=("jax", "torch", "numpy"), help="plan for this backend")
+    parser.add_argument("--backend", choices=names(), help="plan for this backend")
     parser.add_argument("--strategy", default="auto", help="force a strategy by its name in the literature")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+from opdsl.backends import names
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--backend", choices=("jax", "torch", "numpy"), action="append", help="default: all that are installed")
+    parser.add_argument("--backend", choices=names(), action="append", help="default: all that are installed")
     parser.add_argument("--seconds", type=float, default=50.0, help="for each backend, at most (default: %(default)g)")
     parser.add_argument("--dry-run", action="store_true", help="measure and print, keep nothing")
 
@@ -22,8 +24,8 @@ def run(given: argparse.Namespace) -> int:
     from opdsl.planning.plan_text import seconds_text
     from opdsl.pricing import rates
 
-    names = given.backend or [b for b in ("jax", "torch", "numpy") if rates.framework_version(b)]
-    for name in names:
+    chosen = given.backend or [b for b in names() if rates.framework_version(b)]
+    for name in chosen:
         print(f"{name} {rates.framework_version(name)}")
         found, device = calibrate(name, budget=given.seconds, progress=lambda text: print(f"  {text}", file=sys.stderr))
         print(f"  a network 128x128x128 on 1024 points, {device}:")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,6 @@ from opdsl.evaluation.bindings import Bindings, check
 from opdsl.evaluation.bound_functions import BoundFunction, bind_functions
 from opdsl.evaluation.results import Residuals
 from opdsl.language.residual import FieldSpec, Residual
-from opdsl.pricing.rates import device_of
 from opdsl.strategies.base import Strategy
 
 if TYPE_CHECKING:
@@ -55,8 +53,7 @@ class Call:
         if not hasattr(x, "shape") or len(x.shape) not in (1, 2):
             shape = tuple(getattr(x, "shape", ()))
             raise ShapeError(f"points must be an array (n, d) or one point (d,), got {type(x).__name__} of shape {shape}.")
-        if backend.name == "numpy":
-            backend = backend.for_array(x)  # type: ignore[attr-defined]
+        backend = backend.for_array(x)
         x = backend.prepare(x)
         single = len(x.shape) == 1
         x = x[None, :] if single else x
@@ -119,12 +116,10 @@ class Call:
 
     @property
     def training(self) -> bool:
-        """Whether to choose for a training step: as asked, or where torch is going to differentiate in the networks."""
+        """Whether to choose for a training step: as asked, or where somebody is going to differentiate in the networks."""
         if "training" in self.options:
             return bool(self.options["training"])
-        return self.backend.name == "torch" and any(
-            getattr(a, "requires_grad", False) for c in self.captures for a in c.constants
-        )
+        return self.backend.trains([c.constants for c in self.captures])
 
     def pin_key(self) -> Any:
         """Calls like this one, for strategies that were measured: the same kind of networks, points and bindings."""
@@ -133,7 +128,7 @@ class Call:
         )
         shapes = tuple(sorted((name, tuple(a.shape)) for name, a in self.bindings.arrays.items()))
         return (
-            self.backend.name, device_of(self.backend.name, self.x), tuple(self.x.shape), str(self.x.dtype), self.groups, shapes,
+            self.backend.name, self.backend.device_of(self.x), tuple(self.x.shape), str(self.x.dtype), self.groups, shapes,
             tuple(sorted(self.bindings.known)), graphs, self.training,
         )  # fmt: skip
 
@@ -156,11 +151,10 @@ def drawn(strategy: Any, backend: Backend, x: Any, residual: Residual, planning:
 
 def described(call: Call) -> dict[str, tuple[tuple[int, ...], bool]]:
     """Shapes of bound arrays as methods see them: without the point axis where graphs are of one point."""
-    out = {}
+    out, points = {}, call.backend.ops.points
     for name, array in call.bindings.arrays.items():
         varies = name in call.bindings.per_point
-        shape = tuple(array.shape)
-        out[name] = (shape[1:] if varies and call.backend.ops.per_point else shape, varies)
+        out[name] = (points.seen(array.shape) if varies else tuple(array.shape), varies)
     return out
 
 
@@ -213,8 +207,7 @@ def parameter_shape(p: Any, residual: Residual) -> tuple[int, ...]:
 
 
 def _half(point: Any, *, shape: tuple[int, ...], backend: Backend) -> Any:
-    lead = () if backend.ops.per_point else (point.shape[0],)
-    return backend.ops.xp.broadcast_to(backend.ops.asarray(0.5, point), (*lead, *shape))
+    return backend.ops.xp.broadcast_to(backend.ops.asarray(0.5, point), (*point.shape[:-1], *shape))
 
 
 def _constant_coefficients(residual: Residual, values: Mapping[str, Any]) -> Residual:
@@ -240,7 +233,7 @@ def components(f: FieldSpec) -> int:
 
 def check_columns(names: Sequence[str], count: int, capture: Capture, backend: Backend, text: str) -> None:
     shape = capture.graph.values[capture.graph.outputs[0]].shape
-    columns = shape if backend.ops.per_point else shape[1:]
+    columns = backend.ops.points.inner(shape)
     have = columns[0] if columns else 1
     if len(columns) > 1 or have != count:
         raise ShapeError(
@@ -251,13 +244,12 @@ def check_columns(names: Sequence[str], count: int, capture: Capture, backend: B
 
 def _other_framework(backend: Backend, chosen: str | None) -> str:
     """A JAX function on NumPy points is taken for an array-API function: say so where another framework is in use."""
-    loaded = [name for name in ("jax", "torch") if name in sys.modules]
-    if backend.name != "numpy" or chosen is not None or not loaded:
+    others = [b.convert for b in backends.loaded() if not b.general]
+    if not backend.general or chosen is not None or not others:
         return ""
-    convert = {"jax": "jnp.asarray(x)", "torch": "torch.as_tensor(x)"}
     return (
-        "The points are NumPy arrays, so the NumPy backend was chosen; for a function of another framework give points of that "
-        f"framework: {' or '.join(convert[name] for name in loaded)}."
+        f"The points are {backend.title} arrays, so the {backend.title} backend was chosen; for a function of another framework give "
+        f"points of that framework: {' or '.join(others)}."
     )
 
 

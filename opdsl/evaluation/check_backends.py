@@ -58,18 +58,9 @@ def _evaluate(op: Operator, name: str, u: Any, x: Any, bindings: Mapping[str, An
                 raise BindingError(f"{key} has no function for {name}; given: {', '.join(value)}.")
             value = value[name]
         own[key] = value
-    points = backends.get(name).ops.asarray(x, x) if name == "numpy" else _points(name, x)
-    result = op(u, points, backend=name, **own)
-    parts = list(result) if isinstance(result, Residuals) else [result]
-    return [np.asarray(p.detach().cpu() if hasattr(p, "detach") else p, dtype=np.float64) for p in parts]
-
-
-def _points(name: str, x: Any) -> Any:
-    if name == "torch":
-        import torch
-
-        return torch.tensor(np.asarray(x))
-    return np.asarray(x)
+    backend = backends.get(name)
+    result = op(u, backend.from_numpy(np.asarray(x)), backend=name, **own)
+    return [backend.to_numpy(p) for p in (result if isinstance(result, Residuals) else [result])]
 
 
 def _difference(a: list[Any], b: list[Any]) -> float:

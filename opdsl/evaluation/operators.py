@@ -19,8 +19,6 @@ from opdsl.language.constructors import children
 from opdsl.language.residual import Parameter, Residual
 from opdsl.planning.plan import Plan
 from opdsl.planning.planner import Network, Settings, make_plan
-from opdsl.pricing.counting import EXECUTION
-from opdsl.pricing.rates import device_of
 from opdsl.strategies.base import Strategy
 from opdsl.strategies.environment import Environment
 from opdsl.strategies.linear_operators import Split
@@ -379,13 +377,11 @@ class Operator:
         for names, capture in zip(call.groups, call.captures, strict=False):
             count = sum(components(specs[name]) for name in names)
             check_columns(names, count, capture, backend, self.text)
-            itemsize = 8 if str(call.x.dtype).endswith("64") else 4
-            networks.append(Network(names, count, capture.graph, n, EXECUTION[backend.name], itemsize))
+            networks.append(Network(names, count, capture.graph, n, backend.execution, backend.ops.itemsize(capture.graph.values[capture.graph.x])))
         settings = Settings(
             strategy=call.options.get("strategy", self._strategy),
             backend=backend.name,
-            device=device_of(backend.name, call.x),
-            differentiable=backend.name != "numpy",
+            device=backend.device_of(call.x),
             known=call.bindings.known,
             bindings=described(call),
             training=call.training,
@@ -436,7 +432,6 @@ class Operator:
         settings = Settings(
             strategy=given.get("strategy", self._strategy),
             backend=backend,
-            differentiable=backend != "numpy",
             bindings={p.name: (parameter_shape(p, residual), False) for p in residual.parameters},
             training=bool(given.get("training", False)),
         )

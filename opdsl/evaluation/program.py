@@ -75,7 +75,7 @@ class Program:
 
     def _equations(self, env: Environment) -> tuple[Array, ...]:
         ops, x = env.ops, env.x
-        shape = () if ops.per_point else (x.shape[0],)
+        shape = tuple(x.shape[:-1])
         out = []
         for equation in self._split.equations:
             parts = [_spread(env, env(c), shape) for c in equation.components]

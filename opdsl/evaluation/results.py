@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from opdsl import backends
 from opdsl.errors import BindingError, unknown
 
 
@@ -87,17 +87,9 @@ _registered: set[str] = set()
 
 def _register() -> None:
     """Tell frameworks that are already loaded that this is a container; importing this module loads none."""
-    if "jax" in sys.modules and "jax" not in _registered:
-        from jax import tree_util
-
-        _registered.add("jax")
-        tree_util.register_pytree_node(
-            Residuals, lambda r: (r._values, r._names), lambda names, values: Residuals(names, tuple(values))
-        )
-    if "torch" in sys.modules and "torch" not in _registered:
-        from torch.utils import _pytree
-
-        _registered.add("torch")
-        _pytree.register_pytree_node(
-            Residuals, lambda r: (list(r._values), r._names), lambda values, names: Residuals(tuple(names), tuple(values))
-        )
+    for backend in backends.loaded():
+        if backend.name not in _registered:
+            _registered.add(backend.name)
+            backend.register_container(
+                Residuals, lambda r: (r._values, r._names), lambda names, values: Residuals(tuple(names), tuple(values))
+            )

@@ -6,19 +6,20 @@ them alike, and the medians are compared. A timed call ends when its results exi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from opdsl import backends
+from opdsl.backends.execution import Constants
 from opdsl.errors import StrategyError
 from opdsl.planning.plan import Plan
 from opdsl.planning.planner import choose, with_measurements
 from opdsl.pricing import rates
 from opdsl.pricing.abstract_arrays import Effort
-from opdsl.pricing.cost import Constants, Cost, adapt
+from opdsl.pricing.cost import Cost, adapt
 
 if TYPE_CHECKING:
     from opdsl.evaluation.call import Call
@@ -166,59 +167,7 @@ def round_robin(
 def _runner(prepared: Prepared, call: Call) -> Runner:
     """One evaluation, or one value with parameter gradient, until its results exist."""
     constants = [c.constants for c in call.captures]
-    make = {"jax": _jax_runner, "torch": _torch_runner}.get(call.backend.name, _plain_runner)
-    return make(prepared.run, constants, call.x, call.bindings.arrays, call.training)
-
-
-def _plain_runner(run: Any, constants: Any, x: Any, bindings: Any, training: bool) -> Runner:
-    return lambda: run(constants, x, bindings)
-
-
-def _jax_runner(run: Any, constants: Any, x: Any, bindings: Any, training: bool) -> Runner:
-    import jax
-    import jax.numpy as jnp
-
-    if not training:
-        return lambda: jax.block_until_ready(run(constants, x, bindings))
-    leaves, tree = jax.tree_util.tree_flatten(constants)
-    floating = [k for k, a in enumerate(leaves) if jnp.issubdtype(jnp.result_type(a), jnp.floating)]
-
-    def loss(trained: Sequence[Any], points: Any, bound: Any) -> Any:
-        merged = list(leaves)
-        for k, a in zip(floating, trained, strict=True):
-            merged[k] = a
-        return sum(jnp.mean(jnp.square(r)) for r in run(jax.tree_util.tree_unflatten(tree, merged), points, bound))
-
-    step = jax.jit(jax.value_and_grad(loss))
-    own = [leaves[k] for k in floating]
-    return lambda: jax.block_until_ready(step(own, x, bindings))
-
-
-def _torch_runner(run: Any, constants: Any, x: Any, bindings: Any, training: bool) -> Runner:
-    import torch
-
-    wait = torch.cuda.synchronize if x.device.type == "cuda" else (lambda: None)
-    if not training:
-
-        def evaluate() -> Any:
-            with torch.no_grad():
-                result = run(constants, x, bindings)
-            wait()
-            return result
-
-        return evaluate
-    if not any(a.requires_grad for group in constants for a in group):
-        constants = [[a.detach().clone().requires_grad_(a.is_floating_point()) for a in group] for group in constants]
-    trained = [a for group in constants for a in group if a.requires_grad]
-
-    def step() -> Any:
-        with torch.enable_grad():
-            loss = sum(r.square().mean() for r in run(constants, x, bindings))
-            result = torch.autograd.grad(loss, trained, allow_unused=True)
-        wait()
-        return result
-
-    return step
+    return call.backend.timed(prepared.run, constants, call.x, call.bindings.arrays, call.training)
 
 
 # ---------------------------------------------------------------------------------------------------------- calibration
@@ -240,7 +189,7 @@ def calibrate(backend: str, *, budget: float = 50.0, progress: Callable[[str], N
     """Measure a few operators on plain networks and fit the rates of this machine; see ``opdsl tune``.
 
     Args:
-        backend: ``"jax"``, ``"torch"`` or ``"numpy"``.
+        backend: the name of a backend.
         budget: seconds in all; no new case is begun later.
         progress: is told what is measured.
 
@@ -250,29 +199,28 @@ def calibrate(backend: str, *, budget: float = 50.0, progress: Callable[[str], N
     Raises:
         BackendError: the framework is not installed.
     """
-    from opdsl import backends
     from opdsl.evaluation.api import operator
 
-    backends.get(backend)
-    modes = (False,) if backend == "numpy" else (False, True)
+    framework = backends.get(backend)
+    modes = (False, True) if framework.differentiable else (False,)
     samples: dict[bool, list[tuple[Effort, float]]] = {mode: [] for mode in modes}
-    compiling: dict[bool, list[float]] = {mode: [0.0] if backend != "jax" else [] for mode in (False, True)}
+    compiling: dict[bool, list[float]] = {mode: [] if framework.compiles else [0.0] for mode in (False, True)}
     begin = perf_counter()
     device = "cpu"
     for text, coords, params, width, points in _CASES:
         op = operator(text, coords=coords, params=params or None, backend=backend)
         dimension = len(op.residual().coords)
-        u, x, bound = example(backend, (dimension, width, width, width, 1), points, {"a": dimension} if params else {})
-        device = rates.device_of(backend, x)
+        u, x, bound = framework.example((dimension, width, width, width, 1), points, {"a": dimension} if params else {})
+        device = framework.device_of(x)
         for training in modes:
             if perf_counter() - begin > budget:
                 break
             progress(f"{text} on {points} points, width {width}" + (", training" if training else ""))
             timings, _ = measure(op, u, x, {**bound, "training": training}, budget / 100, hopeless=5.0)
             samples[training] += [(t.effort, t.seconds) for t in timings.values()]
-            if backend == "jax":
+            if framework.compiles:
                 compiling[training] += [t.first / max(t.effort.calls + t.effort.steps, 1.0) for t in timings.values()]
-    prior = rates.SHIPPED.get((backend, device), rates.SHIPPED[backend, "cpu"])
+    prior = rates.shipped(backend, device)
     evaluation = adapt(samples[False], prior.evaluation)
     # Without gradients three times an evaluation stands in.
     training_rates = adapt(samples[True] if True in modes else [(e, 3 * t) for e, t in samples[False]], prior.training)
@@ -288,55 +236,9 @@ def predictions(backend: str, device: str, found: Constants) -> dict[str, float]
 
     residual = operator("laplace(u)", coords="x y").residual()
     network = Network.described(("u",), 2, (128, 128, 128), 1, backend, 1024)
-    settings = Settings(strategy="forward_laplacian", backend=backend, device=device, differentiable=backend != "numpy")
+    settings = Settings(strategy="forward_laplacian", backend=backend, device=device)
     effort = make_plan(residual, [network], settings, "laplace(u)")[0].groups[0].cost.effort
     out = {"a plain pass": found.evaluation.seconds(network.plain), "a Laplacian": found.evaluation.seconds(effort)}
-    if backend != "numpy":
+    if backends.facts(backend).differentiable:
         out["a training step on a Laplacian"] = found.training.seconds(effort)
     return out
-
-
-def example(
-    backend: str, sizes: Sequence[int], points: int, matrices: Mapping[str, int] | None = None, seed: int = 0
-) -> tuple[Any, Any, dict[str, Any]]:
-    """A plain tanh network of the backend with the given layer sizes, points in the unit cube, and square matrices by name."""
-    import numpy as np
-
-    rng = np.random.default_rng(seed)
-    weights = [rng.standard_normal((a, b)).astype(np.float32) / a**0.5 for a, b in pairwise(sizes)]
-    biases = [rng.standard_normal(b).astype(np.float32) for b in sizes[1:]]
-    x = rng.random((points, sizes[0]), dtype=np.float32)
-    given = {name: np.eye(n, dtype=np.float32) + 0.1 for name, n in (matrices or {}).items()}
-    layers = list(zip(weights, biases, strict=True))
-    if backend == "numpy":
-
-        def plain(h: Any) -> Any:
-            for k, (w, b) in enumerate(layers):
-                h = h @ w + b
-                h = np.tanh(h) if k < len(layers) - 1 else h
-            return h
-
-        return plain, x, dict(given)
-    if backend == "jax":
-        import jax.numpy as jnp
-
-        arrays = [(jnp.asarray(w), jnp.asarray(b)) for w, b in layers]
-
-        def network(point: Any) -> Any:
-            for k, (w, b) in enumerate(arrays):
-                point = point @ w + b
-                point = jnp.tanh(point) if k < len(arrays) - 1 else point
-            return point
-
-        return network, jnp.asarray(x), {k: jnp.asarray(v) for k, v in given.items()}
-    import torch
-
-    parts: list[Any] = []
-    for k, (w, b) in enumerate(layers):
-        linear = torch.nn.Linear(*w.shape)
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(w.T.copy()))
-            linear.bias.copy_(torch.from_numpy(b))
-        parts += [linear, torch.nn.Tanh()] if k < len(layers) - 1 else [linear]
-    return torch.nn.Sequential(*parts), torch.from_numpy(x), {k: torch.from_numpy(v) for k, v in given.items()}
-

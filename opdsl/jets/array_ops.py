@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from opdsl.jets.graph import Array
+from opdsl.jets.points import Points
 
 
 class ArrayOps(ABC):
@@ -16,14 +17,18 @@ class ArrayOps(ABC):
 
     Attributes:
         xp: array-API namespace (through array-api-compat), resolved once.
-        per_point: True where graphs are of ONE point and the batch is mapped outside (JAX); False where every value
-            carries the batch axis (torch, NumPy).
+        points: who owns the batch axis: the mapping outside of a graph of ONE point (JAX), or every value (torch, NumPy).
         stacked: True where one product over all channels of a jet beats one product per block of channels.
     """
 
     xp: Any
-    per_point: bool
+    points: Points
     stacked: bool
+
+    @property
+    def per_point(self) -> bool:
+        """Whether graphs are of one point; asked by the engine only, everybody else talks to `points`."""
+        return self.points.axis is None
 
     @abstractmethod
     def channelwise(self, apply: Callable[..., Any], arrays: Sequence[Array], mapped: Sequence[bool]) -> Any:
@@ -43,6 +48,10 @@ class ArrayOps(ABC):
     def unstack(self, array: Array) -> list[Array]:
         """All entries along axis 0."""
         return [array[i, ...] for i in range(array.shape[0])]
+
+    def itemsize(self, like: Any) -> int:
+        """Bytes of a number of an array, or of a value of a graph, that holds floating-point numbers."""
+        return int(self.xp.finfo(like.dtype).bits) // 8
 
     @abstractmethod
     def special(self, name: str) -> Callable[..., Array]:

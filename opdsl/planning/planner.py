@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from opdsl.backends import facts
+from opdsl.backends.execution import Constants, Execution
 from opdsl.errors import OpdslWarning, StrategyError, unknown
 from opdsl.jets.graph import Graph
 from opdsl.language.constructors import children
 from opdsl.language.residual import Add, IndexSum, Mul, Pointwise, Residual
 from opdsl.planning.plan import Candidate, FieldPlan, Plan
 from opdsl.planning.plan_text import operator_text
-from opdsl.pricing.cost import Constants, Cost, price
-from opdsl.pricing.counting import EXECUTION, Effort, Execution, Shape, layers, plain_effort
+from opdsl.pricing.cost import Cost, price
+from opdsl.pricing.counting import Effort, Shape, layers, plain_effort
 from opdsl.pricing.rates import constants
 from opdsl.strategies import STRATEGIES, Method, Refusal, Request, Strategy
 from opdsl.strategies.base import Surroundings
@@ -55,7 +57,7 @@ class Network:
         cls, fields: tuple[str, ...], dimension: int, widths: Sequence[int], outputs: int, backend: str | None, points: int = 256
     ) -> Network:
         """A plain multilayer network, for planning without one."""
-        execution = EXECUTION[backend]
+        execution = facts(backend).execution
         return cls(fields, outputs, layers(dimension, widths, outputs, points, execution), points, execution)
 
     @cached_property
@@ -72,7 +74,6 @@ class Settings:
         strategy: a name, an instance, ``"auto"``, or a mapping of field names to these.
         backend: its name; None for none in particular.
         device: ``"cpu"`` or ``"cuda"``.
-        differentiable: whether the backend has automatic differentiation.
         known: constant arrays whose values may be used while planning.
         bindings: shape of every bound array, and whether it varies from point to point.
         training: choose for a training step rather than for an evaluation.
@@ -82,7 +83,6 @@ class Settings:
     strategy: Any = "auto"
     backend: str | None = None
     device: str = "cpu"
-    differentiable: bool = True
     known: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     bindings: Mapping[str, tuple[Shape, bool]] = field(default_factory=dict)
     training: bool = False
@@ -203,7 +203,7 @@ class _Choice:
         self.texts = tuple(operator_text(op, residual, network.fields) for op in self.wanted)
         self.network, self.settings, self.number = network, settings, number
         self.request = Request(
-            self.wanted, len(residual.coords), residual.space, settings.differentiable, settings.known, network.outputs,
+            self.wanted, len(residual.coords), residual.space, facts(settings.backend).differentiable, settings.known, network.outputs,
             network.graph,
         )  # fmt: skip
         self.where = Surroundings(

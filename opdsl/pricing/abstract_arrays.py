@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from opdsl.backends.execution import Execution
+
 Shape = tuple[int, ...]
 
 
@@ -58,39 +60,18 @@ class Effort:
         return Effort(*(getattr(self, f.name) * factor for f in fields(Effort)))
 
 
-@dataclass(frozen=True)
-class Execution:
-    """How a backend runs a method; everything the count depends on besides shapes.
-
-    Args:
-        per_point: graphs are of one point and mapped over the batch (`ArrayOps.per_point`).
-        stacked: one product for all channels (`ArrayOps.stacked`).
-        loops: channels are mapped by a loop rather than by one batched operation.
-        fuses: a product that goes into a sum, and a factor that is a number, cost nothing of their own (a + x·y·2 is one
-            operation).
-        nesting: ``"forward"`` where nested differentiation is forward mode over at most one reverse sweep, ``"reverse"`` for
-            loops of reverse sweeps.
-    """
-
-    per_point: bool = True
-    stacked: bool = False
-    loops: bool = False
-    fuses: bool = False
-    nesting: str = "forward"
-
-
 class Tally:
     """The counters of one run."""
 
     def __init__(self, points: int, execution: Execution) -> None:
-        self.points, self.execution = points, execution
+        self.execution, self.executions = execution, execution.points.executions(points)
         self.channels = 1
         self.counts = dict.fromkeys((f.name for f in fields(Effort)), 0.0)
         self.live = 0.0
 
     def add(self, kind: str, amount: float, varies: bool) -> None:
         """Elements of one kind; what varies in a graph of one point is done at every point."""
-        self.counts[kind] += amount * self.channels * (self.points if varies and self.execution.per_point else 1)
+        self.counts[kind] += amount * self.channels * (self.executions if varies else 1)
 
     def start(self, kind: str) -> None:
         """One operation."""
@@ -159,7 +140,7 @@ class Ghost:
         self.kept = self.fresh = False
         self.size = 0.0
         if owns and tally.channels == 1:
-            self.size = prod(shape) * (tally.points if varies and tally.execution.per_point else 1.0)
+            self.size = float(prod(shape) * (tally.executions if varies else 1))
             tally.hold(self.size)
 
     def __del__(self) -> None:

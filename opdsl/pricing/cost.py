@@ -9,61 +9,18 @@ mode pays differently for the same operations: a slice is free forward and a pad
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from opdsl.backends.execution import COUNTED, Constants, Rates
 from opdsl.pricing.abstract_arrays import Effort
 
 Matrix = np.ndarray  # type: ignore[type-arg]
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Seconds for one of each; the names are those of `Effort`, ``call`` is what every call takes."""
-
-    products: float
-    traffic: float
-    calls: float
-    elements: float
-    reductions: float
-    spreads: float
-    functions: float
-    moves: float
-    views: float
-    steps: float
-    windows: float
-    call: float = 0.0
-
-    def seconds(self, effort: Effort) -> float:
-        """Predicted time."""
-        return float(self.call + sum(getattr(self, name) * getattr(effort, name) for name in COUNTED))
-
-
 CALLS = 20_000
 """A program is compiled once and called about this often: the length of a training run."""
-
-COUNTED = tuple(f.name for f in fields(Rates) if f.name != "call")
-
-
-@dataclass(frozen=True)
-class Constants:
-    """The rates of one framework on one device.
-
-    Attributes:
-        evaluation: of an evaluation.
-        training: of value and parameter gradient.
-        compile_step: seconds to compile one operation of an evaluation; 0 where nothing is compiled.
-        compile_training_step: the same for a training step.
-        source: where they come from, for `explain`.
-    """
-
-    evaluation: Rates
-    training: Rates
-    compile_step: float = 0.0
-    compile_training_step: float = 0.0
-    source: str = "shipped"
-
 
 @dataclass(frozen=True)
 class Cost:

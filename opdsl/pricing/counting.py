@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from opdsl.backends.execution import Execution
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.elementary import ELEMENTARY
 from opdsl.jets.graph import (
@@ -32,7 +33,6 @@ from opdsl.jets.graph import (
 )
 from opdsl.pricing.abstract_arrays import (
     Effort,
-    Execution,
     Ghost,
     Namespace,
     Shape,
@@ -42,29 +42,21 @@ from opdsl.pricing.abstract_arrays import (
     multiply_matrices,
 )
 
-__all__ = ["EXECUTION", "CountingOps", "Effort", "Execution", "Ghost", "Shape", "layers", "plain_effort", "stand_ins"]
+__all__ = ["CountingOps", "Effort", "Ghost", "Shape", "layers", "plain_effort", "stand_ins"]
 
 _VIEWS = (
     "reshape", "view", "transpose", "permute", "squeeze", "expand", "slice", "select", "broadcast", "convert", "aten.t.",
     "split", "unbind", "copy", "alias", "detach",
 )  # fmt: skip
 
-EXECUTION: dict[str | None, Execution] = {
-    None: Execution(),
-    "jax": Execution(),
-    "torch": Execution(per_point=False, fuses=True, nesting="reverse"),
-    "numpy": Execution(per_point=False, loops=True, nesting="reverse"),
-}
-"""By backend; None stands for no backend in particular."""
-
-
 class CountingOps(ArrayOps):
     """`ArrayOps` on ghosts, for one network."""
 
     def __init__(self, graph: Graph, points: int, execution: Execution) -> None:
         self.tally = Tally(points, execution)
-        self.per_point, self.stacked = execution.per_point, execution.stacked
+        self.stacked = execution.stacked
         self.xp = Namespace(self.tally)
+        self.points = execution.points(self.xp)
         self.graph = _ghostly(graph, self)
         self.constants = tuple(Ghost(self.tally, graph.values[i].shape, False) for i in graph.constants)
 
@@ -113,9 +105,9 @@ class CountingOps(ArrayOps):
             value = function(x)
         plain = counted()
         if self.tally.execution.nesting == "forward":
-            effort = nested_work.forward(self, plain, axes, _columns(value, self.per_point))
+            effort = nested_work.forward(self, plain, axes, self._columns(value))
         else:
-            effort = nested_work.reverse(plain, axes, _columns(value, self.per_point))
+            effort = nested_work.reverse(plain, axes, self._columns(value))
         self.tally.take(effort)
         return {a: Ghost(self.tally, value.shape, True, owns=True) for a in axes}
 
@@ -124,7 +116,7 @@ class CountingOps(ArrayOps):
 
         with self.tally.aside() as counted:
             value = function(x)
-        self.tally.take(nested_work.value_and_gradient(counted(), _columns(value, self.per_point)))
+        self.tally.take(nested_work.value_and_gradient(counted(), self._columns(value)))
         return value, Ghost(self.tally, (*value.shape, x.shape[-1]), True, owns=True)
 
     def pull_back(self, function: Callable[..., Any], x: Any, count: int, affine: bool) -> Any:
@@ -134,10 +126,8 @@ class CountingOps(ArrayOps):
             function(point)
         return Ghost(self.tally, (count, *x.shape), point.varies, owns=True)
 
-
-def _columns(value: Ghost, per_point: bool) -> int:
-    shape = value.shape if per_point else value.shape[1:]
-    return shape[0] if shape else 1
+    def _columns(self, value: Ghost) -> int:
+        return prod(self.points.inner(value.shape))
 
 
 # ------------------------------------------------------------------------------------------------------------- graphs
@@ -253,8 +243,7 @@ def plain_effort(graph: Graph, points: int, execution: Execution) -> Effort:
 
 def layers(dimension: int, widths: Sequence[int], outputs: int, points: int, execution: Execution) -> Graph:
     """A plain multilayer network tanh(… W x + b …), for planning without one."""
-    lead: Shape = () if execution.per_point else (points,)
-    axis = None if execution.per_point else 0
+    lead, axis = execution.points.lead(points), execution.points.axis
     values = [Value((*lead, dimension), None, axis)]
     constants: list[int] = []
     nodes: list[Node] = []

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from opdsl.backends.execution import Execution
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.graph import Array, Graph
-from opdsl.pricing.counting import CountingOps, Effort, Execution, Shape, stand_ins
+from opdsl.pricing.counting import CountingOps, Effort, Shape, stand_ins
 from opdsl.strategies.environment import Environment
 from opdsl.strategies.linear_operators import LinearOperator
 

@@ -102,7 +102,7 @@ def place(problem: Problem, found: Sequence[Term], points: dict[str, Points]) ->
 
 
 def _place(problem: Problem, inside: ConditionOperator, points: Points) -> Points:
-    return np.ascontiguousarray(inside.place(points, backend="numpy", **problem.constants))
+    return np.ascontiguousarray(inside.place(points, backend=backends.HOST, **problem.constants))
 
 
 def _parameters(made: Operator) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ def formula(problem: Problem, text: str, backend: str | None = None) -> Expressi
 
 def formula_values(problem: Problem, text: str, points: Points) -> Points:
     """Return a formula at points, (n, d) → (n,), with the parameters' exact values, in float64."""
-    made = formula(problem, text, "numpy")
+    made = formula(problem, text, backends.HOST)
     given = {name: problem.exact_constants[name] for name in _parameters(made)}
     return np.broadcast_to(np.asarray(made(points, **given), dtype=np.float64), (len(points),))
 

@@ -27,11 +27,11 @@ from opdsl.training import checkpoint
 from opdsl.training.losses import observations, place, reference_values, terms
 from opdsl.training.problem import DTYPES, Problem, load_problem
 from opdsl.training.sampling import INTERIOR, Points, Sampler, comparison_points, slice_points
-from opdsl.training.trainer import Setting, Trainer, make_trainer
+from opdsl.training.trainer import TRAINERS, Setting, Trainer, make_trainer
 
 __all__ = ["BACKENDS", "Progress", "Solution", "solve"]
 
-BACKENDS = ("jax", "torch")
+BACKENDS = tuple(TRAINERS)
 _LIBRARIES = ("numpy", "scipy", "jax", "optax", "torch", "safetensors")
 
 Progress = Callable[[int, int, str, dict[str, float]], None]

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -104,12 +105,12 @@ def learning_rate(phase: OptimiserSpec, step: int) -> float:
     return 1.0
 
 
+TRAINERS = {"jax": "opdsl.training.jax_trainer:JaxTrainer", "torch": "opdsl.training.torch_trainer:TorchTrainer"}
+"""The trainer of each backend that has one, as ``module:Class``."""
+
+
 def make_trainer(backend: str, setting: Setting) -> Trainer:
     """Return the trainer of a backend."""
-    if backend == "jax":
-        from opdsl.training.jax_trainer import JaxTrainer
-
-        return JaxTrainer(setting)
-    from opdsl.training.torch_trainer import TorchTrainer
-
-    return TorchTrainer(setting)
+    module, _, name = TRAINERS[backend].partition(":")
+    trainer: Trainer = getattr(import_module(module), name)(setting)
+    return trainer
