@@ -14,7 +14,7 @@ from opdsl.errors import OpNameError
 from opdsl.grammar.declarations import INDEX_LETTERS
 from opdsl.grammar.scanner import Ident, Lexeme
 from opdsl.grammar.spellings import coordinate_suffix
-from opdsl.grammar.suspicious_names import doubt, run_together
+from opdsl.grammar.suspicious_names import run_together, suspicion
 from opdsl.grammar.symbol_table import BIHARMONIC, FUNCTIONS, NABLAS, OPERATORS, REAL_PART, RESERVED
 from opdsl.language import tree as ex
 
@@ -94,7 +94,7 @@ def infer(declarations: ex.Declarations, lexemes: Sequence[Lexeme], definitions:
             notes.append(f"{decl} is a field: it is differentiated")
         elif use.called:
             ambiguous.add(name)
-        elif name in refused or run_together(name, unknowns, known) or doubt(name, worker.coords, unknowns, known, OPERATORS):
+        elif name in refused or run_together(name, unknowns, known) or suspicion(name, worker.coords, unknowns, known, OPERATORS):
             continue  # the classifier says why
         elif "params" not in declarations.given:
             shape = ("d",) * use.rank if use.rank else None

@@ -12,7 +12,7 @@ from opdsl.grammar.declarations import split_names
 _WORDS = frozenset("in on at for if then else and or with when from to".split())
 
 
-def doubt(
+def suspicion(
     name: str, coords: Sequence[str], fields: Collection[str], names: Collection[str], operators: Collection[str]
 ) -> tuple[str, str] | None:
     """Return what an undeclared name looks like and a suggestion; None where it may well be a parameter.
@@ -26,7 +26,7 @@ def doubt(
 
     Example:
         >>> def said(name):
-        ...     found = doubt(name, ["t", "x"], ["u"], ["t", "x", "u", "nu"], ["laplace", "sin"])
+        ...     found = suspicion(name, ["t", "x"], ["u"], ["t", "x", "u", "nu"], ["laplace", "sin"])
         ...     return found and found[0]
         >>> [said(name) for name in ("nu_t", "D_u", "u0", "R", "kappa")]
         [None, None, None, None, None]

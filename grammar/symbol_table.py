@@ -16,7 +16,7 @@ from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError
 from opdsl.grammar.declarations import INDEX_LETTERS, MAX_ORDER
 from opdsl.grammar.scanner import Ident, Lexeme
 from opdsl.grammar.spellings import coordinate_suffix
-from opdsl.grammar.suspicious_names import doubt
+from opdsl.grammar.suspicious_names import suspicion
 from opdsl.language import tree as ex
 
 FUNCTIONS: dict[str, tuple[str, int]] = {
@@ -297,8 +297,8 @@ class Classifier:
             listed = ", ".join([*self.coords, *self.vectors]) or "none declared"
             return OpNameError(f"{name} over something that is not a declared coordinate ({listed})", code="E103", spans=(span,),
                                suggestion=f"write d{name[1:]}/d{self.coords[0]}" if self.coords else None)
-        if doubtful := self._doubtful(name, span):
-            return doubtful
+        if suspicious := self._suspicious(name, span):
+            return suspicious
         known = sorted(self.declared)
         hint = did_you_mean(name, known)
         if not hint and len(name) > 1:
@@ -312,8 +312,8 @@ class Classifier:
         listed = f" (known: {', '.join(known[:12])})" if known else ""
         return OpNameError(f"{name!r} is not declared{listed}", code="E102", spans=(span,), suggestion=hint or None)
 
-    def _doubtful(self, name: str, span: Span) -> OpNameError | None:
-        found = doubt(name, self.coords, self.fields, self.declared, OPERATORS)
+    def _suspicious(self, name: str, span: Span) -> OpNameError | None:
+        found = suspicion(name, self.coords, self.fields, self.declared, OPERATORS)
         if found is None:
             return None
         return OpNameError(f"{name!r} is not declared and {found[0]}", code="E102", spans=(span,), suggestion=found[1])
@@ -441,8 +441,8 @@ class Classifier:
 
     def _unknown_suffixed(self, ident: Ident, span: Span) -> OpNameError:
         known = sorted(self.declared)
-        if doubtful := self._doubtful(ident.full, span):
-            return doubtful
+        if suspicious := self._suspicious(ident.full, span):
+            return suspicious
         hint = did_you_mean(ident.full, known) or did_you_mean(ident.base, known)
         return OpNameError(f"neither {ident.full!r} nor {ident.base!r} is declared", code="E102", spans=(span,),
                            suggestion=hint or f"declare fields=\"{ident.base}\" or params=\"{ident.full}\"")

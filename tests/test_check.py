@@ -1,4 +1,4 @@
-"""`opdsl check`, Sobolev residuals and changes of variables through the public ladder."""
+"""`opdsl check`, Sobolev residuals and changes of variables through the public functions."""
 
 from __future__ import annotations
 

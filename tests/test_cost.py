@@ -11,7 +11,7 @@ import pytest
 from opdsl.backends import facts, get
 from opdsl.backends.execution import COUNTED, Constants, Rates
 from opdsl.language.residual import Number
-from opdsl.pricing.abstract_arrays import Effort, Execution, Ghost
+from opdsl.pricing.abstract_arrays import AbstractArray, Effort, Execution
 from opdsl.pricing.cost import adapt, fit, price
 from opdsl.pricing.counting import CountingOps, layers, plain_effort
 from opdsl.strategies import STRATEGIES, Method, Request
@@ -123,11 +123,11 @@ def test_saved_memory_is_what_torch_saves() -> None:
 
 def test_indices_views_and_broadcasting_of_ghosts() -> None:
     ops = CountingOps(layers(2, (4,), 1, 10, TORCH), 10, TORCH)
-    a = Ghost(ops.tally, (5, 1, 7), True)
+    a = AbstractArray(ops.tally, (5, 1, 7), True)
     reference = np.zeros((5, 1, 7))
     for key in [(0,), (..., 0), (None, ..., slice(2, 6)), (slice(1, 4), 0, None)]:
         assert a[key].shape == reference[key].shape
-    assert (a * Ghost(ops.tally, (10, 1), True)).shape == (5, 10, 7)
+    assert (a * AbstractArray(ops.tally, (10, 1), True)).shape == (5, 10, 7)
     assert ops.xp.moveaxis(a, 0, -1).shape == np.moveaxis(reference, 0, -1).shape
     assert ops.xp.sum(a, axis=(0, 2)).shape == (1,)
     assert ops.xp.stack([a, a], axis=1).shape == (5, 2, 1, 7)

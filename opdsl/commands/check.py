@@ -33,7 +33,7 @@ def run(given: argparse.Namespace) -> int:
     for name in given.file:
         problems = list(_wrong(Path(name), given))
         if not problems:
-            print(f"{name}: right")
+            print(f"{name}: ok")
         wrong += bool(problems)
         for problem in problems:
             print(problem, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The ladder a user climbs: evaluate, explain, plan, tune, bind."""
+"""What users call: evaluate, explain, plan, tune, bind."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ class _Choice:
         try:
             effort = method.effort(self.where)
         except Exception:
-            # Counting runs the method, and a strategy of the user's may use what ghosts lack; a price must never be the reason
+            # Counting runs the method, and a strategy of the user's may use what abstract arrays lack; a price must never be the reason
             # why an operator cannot be evaluated. Strategies of our own are counted without this net in the tests.
             effort = self.network.plain * float(method.channels)
         return price(effort, self.network.plain, self.settings.constants, self.network.itemsize)

@@ -1,6 +1,6 @@
 """Arrays that have shapes and no numbers, and what is counted when methods run on them.
 
-A `Ghost` behaves like an array of the array API as far as shapes go; every operation on it adds to a `Tally`. See
+A `AbstractArray` behaves like an array of the array API as far as shapes go; every operation on it adds to a `Tally`. See
 `opdsl.pricing.counting` for what is done with it.
 """
 
@@ -114,7 +114,7 @@ class Tally:
                 self.counts[name] += getattr(effort, name)
 
 
-class Ghost:
+class AbstractArray:
     """An array without numbers.
 
     Args:
@@ -130,11 +130,11 @@ class Ghost:
     """
 
     __slots__ = ("base", "fresh", "kept", "shape", "size", "tally", "varies")
-    base: Ghost | None
+    base: AbstractArray | None
     dtype: Any = None
     device: Any = None
 
-    def __init__(self, tally: Tally, shape: Shape, varies: bool, base: Ghost | None = None, owns: bool = False) -> None:
+    def __init__(self, tally: Tally, shape: Shape, varies: bool, base: AbstractArray | None = None, owns: bool = False) -> None:
         self.tally, self.shape, self.varies = tally, shape, varies
         self.base = base if base is None or base.base is None else base.base
         self.kept = self.fresh = False
@@ -159,31 +159,31 @@ class Ghost:
             owner.kept = True
             self.tally.counts["saved"] += owner.size
 
-    def view(self, shape: Sequence[int]) -> Ghost:
+    def view(self, shape: Sequence[int]) -> AbstractArray:
         """The same numbers in another shape, or some of them."""
         self.tally.add("views", prod(shape), self.varies)
         self.tally.start("windows")
-        return Ghost(self.tally, tuple(shape), self.varies, self)
+        return AbstractArray(self.tally, tuple(shape), self.varies, self)
 
-    def __getitem__(self, key: Any) -> Ghost:
+    def __getitem__(self, key: Any) -> AbstractArray:
         return self.view(_indexed(self.shape, key if isinstance(key, tuple) else (key,)))
 
-    def _with(self, other: Any, multiplies: bool = False) -> Ghost:
-        tally, number = self.tally, not isinstance(other, Ghost)
+    def _with(self, other: Any, multiplies: bool = False) -> AbstractArray:
+        tally, number = self.tally, not isinstance(other, AbstractArray)
         if not tally.execution.fuses:
             return elementwise(tally, (self, other), "elements", multiplies)
         if multiplies and number and self.fresh:
             return self
         if not multiplies and not number and (self.fresh or other.fresh):
-            return Ghost(tally, broadcast(self.shape, other.shape), self.varies or other.varies, owns=True)
+            return AbstractArray(tally, broadcast(self.shape, other.shape), self.varies or other.varies, owns=True)
         out = elementwise(tally, (self, other), "elements", multiplies)
         out.fresh = multiplies
         return out
 
-    def __add__(self, other: Any) -> Ghost:
+    def __add__(self, other: Any) -> AbstractArray:
         return self._with(other)
 
-    def __mul__(self, other: Any) -> Ghost:
+    def __mul__(self, other: Any) -> AbstractArray:
         return self._with(other, True)
 
     __radd__ = __sub__ = __rsub__ = __lt__ = __le__ = __gt__ = __ge__ = __and__ = __or__ = __add__
@@ -191,21 +191,21 @@ class Ghost:
     __rmul__ = __truediv__ = __rtruediv__ = __mul__
     __hash__ = None  # type: ignore[assignment]
 
-    def __pow__(self, other: Any) -> Ghost:
+    def __pow__(self, other: Any) -> AbstractArray:
         return elementwise(self.tally, (self, other), "functions", True)
 
-    def __neg__(self) -> Ghost:
+    def __neg__(self) -> AbstractArray:
         return elementwise(self.tally, (self,), "elements")
 
-    def __matmul__(self, other: Ghost) -> Ghost:
+    def __matmul__(self, other: AbstractArray) -> AbstractArray:
         left, right = self.shape, other.shape
         lead = broadcast(left[:-2], right[:-2])
         rows = left[-2:-1]
         columns = right[-1:] if len(right) > 1 else ()
         return multiply_matrices(self, other, (*lead, *rows, *columns), prod(lead) * prod(rows) * prod(right[-2:]))
 
-    def __rmatmul__(self, other: Any) -> Ghost:
-        return Ghost(self.tally, tuple(np.shape(other)), False) @ self
+    def __rmatmul__(self, other: Any) -> AbstractArray:
+        return AbstractArray(self.tally, tuple(np.shape(other)), False) @ self
 
 
 def _indexed(shape: Shape, key: tuple[Any, ...]) -> Shape:
@@ -234,25 +234,25 @@ def broadcast(*shapes: Shape) -> Shape:
     return tuple(np.broadcast_shapes(*shapes))
 
 
-def elementwise(tally: Tally, operands: Sequence[Any], kind: str, multiplies: bool = False) -> Ghost:
+def elementwise(tally: Tally, operands: Sequence[Any], kind: str, multiplies: bool = False) -> AbstractArray:
     """One elementwise operation with broadcasting."""
-    ghosts = [o for o in operands if isinstance(o, Ghost)]
-    shape = broadcast(*(g.shape for g in ghosts))
-    varies = any(g.varies for g in ghosts)
-    out = Ghost(tally, shape, varies, owns=True)
+    arrays = [o for o in operands if isinstance(o, AbstractArray)]
+    shape = broadcast(*(g.shape for g in arrays))
+    varies = any(g.varies for g in arrays)
+    out = AbstractArray(tally, shape, varies, owns=True)
     tally.add(kind, prod(shape), varies)
     tally.start("steps")
-    if multiplies and any(g.varies and g.shape != shape for g in ghosts):
+    if multiplies and any(g.varies and g.shape != shape for g in arrays):
         tally.add("spreads", prod(shape), varies)
     if kind == "functions":
         out.keep()
-    elif multiplies and len(ghosts) > 1:
-        for g in ghosts:
+    elif multiplies and len(arrays) > 1:
+        for g in arrays:
             g.keep()
     return out
 
 
-def multiply_matrices(a: Ghost, b: Ghost, shape: Shape, products: float) -> Ghost:
+def multiply_matrices(a: AbstractArray, b: AbstractArray, shape: Shape, products: float) -> AbstractArray:
     """One matrix product."""
     tally = a.tally
     varies = a.varies or b.varies
@@ -262,7 +262,7 @@ def multiply_matrices(a: Ghost, b: Ghost, shape: Shape, products: float) -> Ghos
         g.keep()
     tally.add("traffic", prod(shape), varies)
     tally.start("calls")
-    return Ghost(tally, shape, varies, owns=True)
+    return AbstractArray(tally, shape, varies, owns=True)
 
 
 class _Linalg:
@@ -271,30 +271,30 @@ class _Linalg:
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
 
-    def diagonal(self, a: Ghost) -> Ghost:
+    def diagonal(self, a: AbstractArray) -> AbstractArray:
         return a.view(a.shape[:-1])
 
-    def trace(self, a: Ghost) -> Ghost:
+    def trace(self, a: AbstractArray) -> AbstractArray:
         return elementwise(self._tally, (a.view(a.shape[:-2]),), "elements")
 
-    def solve(self, a: Ghost, b: Ghost) -> Ghost:
+    def solve(self, a: AbstractArray, b: AbstractArray) -> AbstractArray:
         return multiply_matrices(a, b, b.shape, prod(b.shape) * a.shape[-1] + prod(a.shape) * a.shape[-1] / 3)
 
-    def cholesky(self, a: Ghost) -> Ghost:
+    def cholesky(self, a: AbstractArray) -> AbstractArray:
         return multiply_matrices(a, a, a.shape, prod(a.shape) * a.shape[-1] / 6)
 
-    def inv(self, a: Ghost) -> Ghost:
+    def inv(self, a: AbstractArray) -> AbstractArray:
         return self.solve(a, a)
 
-    def det(self, a: Ghost) -> Ghost:
+    def det(self, a: AbstractArray) -> AbstractArray:
         return self.solve(a, a).view(a.shape[:-2])
 
-    def slogdet(self, a: Ghost) -> tuple[Ghost, Ghost]:
+    def slogdet(self, a: AbstractArray) -> tuple[AbstractArray, AbstractArray]:
         return self.det(a), self.det(a)
 
 
-class Namespace:
-    """The part of the array API that methods use, on ghosts. Names it lacks are taken for elementwise functions."""
+class CountingNamespace:
+    """The part of the array API that methods use, on abstract arrays. Names it lacks are taken for elementwise functions."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
@@ -305,74 +305,74 @@ class Namespace:
         self.abs = self.sign = lambda a: elementwise(tally, (a,), "elements")
         self.max = self.min = self.prod = self.sum
 
-    def __getattr__(self, name: str) -> Callable[..., Ghost]:
+    def __getattr__(self, name: str) -> Callable[..., AbstractArray]:
         if name.startswith("_"):
             raise AttributeError(name)
         return lambda *a, **_: elementwise(self._tally, a, "functions")
 
-    def sum(self, a: Ghost, axis: Any = None, keepdims: bool = False) -> Ghost:
+    def sum(self, a: AbstractArray, axis: Any = None, keepdims: bool = False) -> AbstractArray:
         axes = range(a.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
         gone = {k % a.ndim for k in axes}
         shape = tuple(1 if k in gone else s for k, s in enumerate(a.shape) if keepdims or k not in gone)
         self._tally.add("reductions", prod(a.shape), a.varies)
         self._tally.start("steps")
-        return Ghost(self._tally, shape, a.varies, owns=True)
+        return AbstractArray(self._tally, shape, a.varies, owns=True)
 
-    def reshape(self, a: Ghost, shape: Sequence[int]) -> Ghost:
+    def reshape(self, a: AbstractArray, shape: Sequence[int]) -> AbstractArray:
         known = prod(s for s in shape if s != -1)
         return a.view(tuple(prod(a.shape) // max(known, 1) if s == -1 else s for s in shape))
 
-    def broadcast_to(self, a: Ghost, shape: Sequence[int]) -> Ghost:
-        return Ghost(self._tally, tuple(shape), a.varies, a)
+    def broadcast_to(self, a: AbstractArray, shape: Sequence[int]) -> AbstractArray:
+        return AbstractArray(self._tally, tuple(shape), a.varies, a)
 
-    def permute_dims(self, a: Ghost, axes: Sequence[int]) -> Ghost:
+    def permute_dims(self, a: AbstractArray, axes: Sequence[int]) -> AbstractArray:
         return a.view([a.shape[k] for k in axes])
 
-    def matrix_transpose(self, a: Ghost) -> Ghost:
+    def matrix_transpose(self, a: AbstractArray) -> AbstractArray:
         return a.view((*a.shape[:-2], a.shape[-1], a.shape[-2]))
 
-    def moveaxis(self, a: Ghost, source: int, target: int) -> Ghost:
+    def moveaxis(self, a: AbstractArray, source: int, target: int) -> AbstractArray:
         rest = list(a.shape)
         size = rest.pop(source)
         rest.insert(target % a.ndim, size)
         return a.view(rest)
 
-    def squeeze(self, a: Ghost, axis: Any) -> Ghost:
+    def squeeze(self, a: AbstractArray, axis: Any) -> AbstractArray:
         gone = {k % a.ndim for k in ((axis,) if isinstance(axis, int) else axis)}
         return a.view([s for k, s in enumerate(a.shape) if k not in gone])
 
-    def stack(self, arrays: Sequence[Ghost], axis: int = 0) -> Ghost:
+    def stack(self, arrays: Sequence[AbstractArray], axis: int = 0) -> AbstractArray:
         shape = list(arrays[0].shape)
         shape.insert(axis % (len(shape) + 1), len(arrays))
         return self._joined(arrays, tuple(shape))
 
-    def concat(self, arrays: Sequence[Ghost], axis: int = 0) -> Ghost:
+    def concat(self, arrays: Sequence[AbstractArray], axis: int = 0) -> AbstractArray:
         shape = list(arrays[0].shape)
         shape[axis] = sum(a.shape[axis] for a in arrays)
         return self._joined(arrays, tuple(shape))
 
-    def _joined(self, arrays: Sequence[Ghost], shape: Shape) -> Ghost:
+    def _joined(self, arrays: Sequence[AbstractArray], shape: Shape) -> AbstractArray:
         varies = any(a.varies for a in arrays)
         self._tally.add("moves", prod(shape), varies)
         self._tally.start("steps")
-        return Ghost(self._tally, shape, varies, owns=True)
+        return AbstractArray(self._tally, shape, varies, owns=True)
 
-    def take_along_axis(self, a: Ghost, order: Ghost, axis: int = -1) -> Ghost:
+    def take_along_axis(self, a: AbstractArray, order: AbstractArray, axis: int = -1) -> AbstractArray:
         return self._joined((a, order), a.shape)
 
-    def take(self, a: Ghost, order: Ghost, axis: int) -> Ghost:
+    def take(self, a: AbstractArray, order: AbstractArray, axis: int) -> AbstractArray:
         shape = list(a.shape)
         shape[axis] = order.shape[0]
         return self._joined((a, order), tuple(shape))
 
-    def zeros(self, shape: Any, **_: Any) -> Ghost:
-        return Ghost(self._tally, tuple(shape), False)
+    def zeros(self, shape: Any, **_: Any) -> AbstractArray:
+        return AbstractArray(self._tally, tuple(shape), False)
 
-    def eye(self, n: int, **_: Any) -> Ghost:
-        return Ghost(self._tally, (n, n), False)
+    def eye(self, n: int, **_: Any) -> AbstractArray:
+        return AbstractArray(self._tally, (n, n), False)
 
-    def zeros_like(self, a: Ghost, *_: Any, **__: Any) -> Ghost:
+    def zeros_like(self, a: AbstractArray, *_: Any, **__: Any) -> AbstractArray:
         # Full size where points are an axis, so that "thin" stays visible; no work: zeros are constants of the program.
-        return Ghost(self._tally, a.shape, False)
+        return AbstractArray(self._tally, a.shape, False)
 
     ones_like = full_like = zeros_like

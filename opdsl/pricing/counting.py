@@ -32,9 +32,9 @@ from opdsl.jets.graph import (
     evaluate,
 )
 from opdsl.pricing.abstract_arrays import (
+    AbstractArray,
+    CountingNamespace,
     Effort,
-    Ghost,
-    Namespace,
     Shape,
     Tally,
     broadcast,
@@ -42,7 +42,7 @@ from opdsl.pricing.abstract_arrays import (
     multiply_matrices,
 )
 
-__all__ = ["CountingOps", "Effort", "Ghost", "Shape", "layers", "plain_effort", "stand_ins"]
+__all__ = ["AbstractArray", "CountingOps", "Effort", "Shape", "layers", "plain_effort", "stand_ins"]
 
 _VIEWS = (
     "reshape", "view", "transpose", "permute", "squeeze", "expand", "slice", "select", "broadcast", "convert", "aten.t.",
@@ -50,50 +50,50 @@ _VIEWS = (
 )  # fmt: skip
 
 class CountingOps(ArrayOps):
-    """`ArrayOps` on ghosts, for one network."""
+    """`ArrayOps` on abstract arrays, for one network."""
 
     def __init__(self, graph: Graph, points: int, execution: Execution) -> None:
         self.tally = Tally(points, execution)
         self.stacked = execution.stacked
-        self.xp = Namespace(self.tally)
+        self.xp = CountingNamespace(self.tally)
         self.points = execution.points(self.xp)
-        self.graph = _ghostly(graph, self)
-        self.constants = tuple(Ghost(self.tally, graph.values[i].shape, False) for i in graph.constants)
+        self.graph = _counting(graph, self)
+        self.constants = tuple(AbstractArray(self.tally, graph.values[i].shape, False) for i in graph.constants)
 
     @property
-    def point(self) -> Ghost:
+    def point(self) -> AbstractArray:
         """The points."""
-        return Ghost(self.tally, self.graph.values[self.graph.x].shape, True)
+        return AbstractArray(self.tally, self.graph.values[self.graph.x].shape, True)
 
     def channelwise(self, apply: Callable[..., Any], arrays: Sequence[Any], mapped: Sequence[bool]) -> Any:
         tally = self.tally
         count = next(a.shape[0] for a, m in zip(arrays, mapped, strict=True) if m)
         outer = tally.channels
         tally.channels = outer * count
-        inner = [Ghost(tally, a.shape[1:], a.varies, a) if m else a for a, m in zip(arrays, mapped, strict=True)]
+        inner = [AbstractArray(tally, a.shape[1:], a.varies, a) if m else a for a, m in zip(arrays, mapped, strict=True)]
         try:
             found = apply(*inner)
         finally:
             tally.channels = outer
 
-        def outside(g: Ghost) -> Ghost:
+        def outside(g: AbstractArray) -> AbstractArray:
             if tally.execution.loops:
                 tally.add("moves", count * prod(g.shape), g.varies)
-            return Ghost(tally, (count, *g.shape), g.varies, owns=True)
+            return AbstractArray(tally, (count, *g.shape), g.varies, owns=True)
 
         return tuple(outside(g) for g in found) if isinstance(found, tuple | list) else outside(found)
 
-    def split(self, array: Ghost, sizes: Sequence[int]) -> list[Ghost]:
+    def split(self, array: AbstractArray, sizes: Sequence[int]) -> list[AbstractArray]:
         return [array.view((size, *array.shape[1:])) for size in sizes]
 
-    def unstack(self, array: Ghost) -> list[Ghost]:
+    def unstack(self, array: AbstractArray) -> list[AbstractArray]:
         return [array.view(array.shape[1:]) for _ in range(array.shape[0])]
 
     def special(self, name: str) -> Callable[[Any], Any]:
         return lambda a: elementwise(self.tally, (a,), "functions")
 
     def asarray(self, value: Any, like: Any) -> Any:
-        return value if isinstance(value, Ghost) else Ghost(self.tally, tuple(np.shape(value)), False)
+        return value if isinstance(value, AbstractArray) else AbstractArray(self.tally, tuple(np.shape(value)), False)
 
     # ------------------------------------------------------------------------------------- the framework's own modes
 
@@ -109,7 +109,7 @@ class CountingOps(ArrayOps):
         else:
             effort = nested_work.reverse(plain, axes, self._columns(value))
         self.tally.take(effort)
-        return {a: Ghost(self.tally, value.shape, True, owns=True) for a in axes}
+        return {a: AbstractArray(self.tally, value.shape, True, owns=True) for a in axes}
 
     def gradient(self, function: Callable[..., Any], x: Any) -> tuple[Any, Any]:
         from opdsl.pricing import nested_work
@@ -117,35 +117,35 @@ class CountingOps(ArrayOps):
         with self.tally.aside() as counted:
             value = function(x)
         self.tally.take(nested_work.value_and_gradient(counted(), self._columns(value)))
-        return value, Ghost(self.tally, (*value.shape, x.shape[-1]), True, owns=True)
+        return value, AbstractArray(self.tally, (*value.shape, x.shape[-1]), True, owns=True)
 
     def pull_back(self, function: Callable[..., Any], x: Any, count: int, affine: bool) -> Any:
         """One transposed pass for every entry."""
-        point = Ghost(self.tally, x.shape, x.varies and not affine)
+        point = AbstractArray(self.tally, x.shape, x.varies and not affine)
         with self.tally.repeated(count):
             function(point)
-        return Ghost(self.tally, (count, *x.shape), point.varies, owns=True)
+        return AbstractArray(self.tally, (count, *x.shape), point.varies, owns=True)
 
-    def _columns(self, value: Ghost) -> int:
+    def _columns(self, value: AbstractArray) -> int:
         return prod(self.points.inner(value.shape))
 
 
 # ------------------------------------------------------------------------------------------------------------- graphs
 
 
-def _ghostly(graph: Graph, ops: CountingOps) -> Graph:
+def _counting(graph: Graph, ops: CountingOps) -> Graph:
     """The graph with nodes that count instead of computing."""
-    return replace(graph, nodes=tuple(_ghost_node(n, graph.values, ops) for n in graph.nodes))
+    return replace(graph, nodes=tuple(_counting_node(n, graph.values, ops) for n in graph.nodes))
 
 
-def _ghost_node(node: Node, values: Sequence[Value], ops: CountingOps) -> Node:
+def _counting_node(node: Node, values: Sequence[Value], ops: CountingOps) -> Node:
     tally, rule = ops.tally, node.rule
     name = node.primitive
 
     def results(operands: Sequence[Any]) -> list[tuple[Shape, bool]]:
-        ghosts = [(o, values[i]) for o, i in zip(operands, node.inputs, strict=True) if isinstance(o, Ghost)]
-        varies = any(g.varies for g, _ in ghosts)
-        axes = [(g, v) for g, v in ghosts if v.batch_axis is not None]
+        arrays = [(o, values[i]) for o, i in zip(operands, node.inputs, strict=True) if isinstance(o, AbstractArray)]
+        varies = any(g.varies for g, _ in arrays)
+        axes = [(g, v) for g, v in arrays if v.batch_axis is not None]
         thin = bool(axes) and all(g.shape[v.batch_axis] == 1 for g, v in axes)  # type: ignore[index]
         out = []
         for o in node.outputs:
@@ -157,30 +157,30 @@ def _ghost_node(node: Node, values: Sequence[Value], ops: CountingOps) -> Node:
         out = [_one(shape, varies, operands) for shape, varies in results(operands)]
         return tuple(out) if node.several else out[0]
 
-    def _one(shape: Shape, varies: bool, operands: Sequence[Any]) -> Ghost:
-        ghosts = [o for o in operands if isinstance(o, Ghost)]
+    def _one(shape: Shape, varies: bool, operands: Sequence[Any]) -> AbstractArray:
+        arrays = [o for o in operands if isinstance(o, AbstractArray)]
         if isinstance(rule, Bilinear):
             a, b = (operands[p] for p in rule.positions)
             products = _products(name, a.shape, b.shape, shape)
             if products is not None:
                 return multiply_matrices(a, b, shape, products)
-        if isinstance(rule, Linear) and len(ghosts) == 1 and any(v in name for v in _VIEWS):
+        if isinstance(rule, Linear) and len(arrays) == 1 and any(v in name for v in _VIEWS):
             tally.add("views", prod(shape), varies)
             tally.start("windows")
-            return Ghost(tally, shape, varies, ghosts[0])
+            return AbstractArray(tally, shape, varies, arrays[0])
         if isinstance(rule, Linear):
             kind = "reductions" if "sum" in name or "mean" in name else "moves"
         else:
             kind = "elements" if isinstance(rule, Bilinear | Sum | PiecewiseLinear) else "functions"
-        if isinstance(rule, Constant) and not any(g.varies for g in ghosts):
-            return Ghost(tally, shape, False)
+        if isinstance(rule, Constant) and not any(g.varies for g in arrays):
+            return AbstractArray(tally, shape, False)
         tally.add(kind, prod(shape), varies)
         tally.start("steps")
-        out = Ghost(tally, shape, varies, owns=True)
+        out = AbstractArray(tally, shape, varies, owns=True)
         if kind == "functions":
             out.keep()
         elif isinstance(rule, Bilinear):
-            for g in ghosts:
+            for g in arrays:
                 g.keep()
         return out
 
@@ -226,9 +226,9 @@ def _safely(build: Callable[..., Any], node: Node, values: Sequence[Value]) -> C
             shape = values[o].shape
 
             def resized(p: Any, shape: Shape = shape) -> Any:
-                return jets.ops.channelwise(lambda g: Ghost(tally, shape, g.varies), [p], [True])
+                return jets.ops.channelwise(lambda g: AbstractArray(tally, shape, g.varies), [p], [True])
 
-            out.append(replace(done.map(resized), primal=Ghost(tally, shape, jet.primal.varies)))
+            out.append(replace(done.map(resized), primal=AbstractArray(tally, shape, jet.primal.varies)))
         return tuple(out) if node.several else out[0]
 
     return attempt
@@ -273,6 +273,6 @@ def _never(*_: Any) -> Any:
     raise AssertionError("a network that was only described is never evaluated")
 
 
-def stand_ins(ops: CountingOps, shapes: Mapping[str, tuple[Shape, bool]]) -> dict[str, Ghost]:
-    """Ghosts for bound arrays: shape, and whether it varies from point to point."""
-    return {name: Ghost(ops.tally, shape, varies) for name, (shape, varies) in shapes.items()}
+def stand_ins(ops: CountingOps, shapes: Mapping[str, tuple[Shape, bool]]) -> dict[str, AbstractArray]:
+    """Abstract arrays for bound arrays: shape, and whether it varies from point to point."""
+    return {name: AbstractArray(ops.tally, shape, varies) for name, (shape, varies) in shapes.items()}

@@ -85,7 +85,7 @@ def forward(ops: CountingOps, plain: Effort, axes: Sequence[Axes], outputs: int)
 
 
 def _along(ops: CountingOps, directions: int, levels: int) -> Effort:
-    from opdsl.pricing.abstract_arrays import Ghost
+    from opdsl.pricing.abstract_arrays import AbstractArray
 
     if levels > _MOST_LEVELS:
         below = _along(ops, directions, _MOST_LEVELS)
@@ -96,7 +96,7 @@ def _along(ops: CountingOps, directions: int, levels: int) -> Effort:
     with ops.tally.aside() as counted:
         x = ops.point
         shape = (directions, *(x.shape if ops.per_point else (1, *x.shape[1:])))
-        seeds = [Ghost(ops.tally, shape, False) if mask.bit_count() == 1 else None for mask in range(1, 2**levels)]
+        seeds = [AbstractArray(ops.tally, shape, False) if mask.bit_count() == 1 else None for mask in range(1, 2**levels)]
         seed = Jet(x, tuple(seeds), tuple(True for _ in seeds), None if ops.per_point else 0)
         outputs = push_forward(ops.graph, algebra, seed, ops.constants, ops, frozenset(range(len(seeds))))
         del outputs
