@@ -306,10 +306,13 @@ def test_time_is_left_out_of_vector_calculus() -> None:
     assert only("laplace(u)", coords="x y t", fields="u") == add(Derivative("u", 0, (0, 0)), Derivative("u", 0, (1, 1)))
 
 
-def test_trainable_parameters_are_constants() -> None:
+def test_trainable_parameters_are_differentiated_like_others() -> None:
     residual = expanded("d_x(k u_x)", coords="x", params="?k")
-    assert residual.parameters[0].trainable
-    assert residual.equations[0].components[0] == mul(k, Derivative("u", 0, (0, 0)))
+    assert residual.equations == expanded("d_x(k u_x)", coords="x", params="k").equations
+    assert residual.fields[1].trainable
+    constant = specialise(residual, ["k"])
+    assert constant.parameters[0].trainable
+    assert constant.equations[0].components[0] == mul(k, Derivative("u", 0, (0, 0)))
 
 
 def test_differentiated_coefficients_become_fields() -> None:

@@ -233,6 +233,16 @@ def test_observations_with_a_wrong_header(tmp_path: Path) -> None:
         load_problem(tmp_path / "p.toml")
 
 
+def test_numbers_under_a_derivative_are_constants() -> None:
+    """The parameters of a problem are numbers, learned or not: ∂_x(nu u_x) is nu u_xx."""
+    problem = problem_from_text(HEAT.replace("nu u_xx", "d_x(nu u_x)"), "heat.toml")
+    (first, *_) = losses.terms(problem, "numpy")
+    assert first.parameters == ("nu",)
+    x = np.array([[0.3, 0.7], [0.1, 1.2]])
+    found = first.operator(lambda p: p[:, 1] ** 2, x, nu=0.1)
+    np.testing.assert_allclose(found, -0.2 * np.ones(2))
+
+
 def test_a_learned_parameter_needs_observations() -> None:
     text = HEAT.replace("nu = 0.1", "nu = { initial = 0.1 }").replace('u = "exp(-pi^2 nu t) sin(pi x)"', "")
     with pytest.raises(ProblemError, match="only be learned from observations"):

@@ -73,8 +73,10 @@ what was inferred. Declarations may also stand in front of the text, which is ho
 Undeclared, `pi` is π, `e` is Euler's number as the base of a power, `I` the identity tensor, `i` the imaginary unit where a field is
 complex, `δ_ij` and `ε_ijk` are Kronecker's and Levi-Civita's symbols, `e_0` a unit vector, `n` the normal in `∂_n`.
 
-A coefficient may be bound to a number, an array of one value per point, a function of the point or a network. Where the text
-differentiates it, as in `d_x(k u_x)`, it is differentiated with the same engine.
+A coefficient may be bound to a number, a constant array, an array of one value per point, a function of the point or a network.
+Where the text differentiates it, as in `d_x(k u_x)`, what is bound decides: a function or a network is differentiated exactly, with
+the same engine; the derivatives of a number or a constant array are zero; values at the points do not tell their derivatives and are
+refused. `?` says that a parameter is trainable and nothing else. `op.info()` lists the derivatives of coefficients that are needed.
 
 ## Derivatives
 """, "<derivatives>", r"""

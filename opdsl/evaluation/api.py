@@ -39,7 +39,9 @@ def operator(
         text: one equation or several, as in a paper: ``u_t + u u_x = nu u_xx``. The result is left side minus right side.
         coords: names of the input columns in order, ``"t x y"``; a vector as ``"x[3]"`` or ``"x[d]"``.
         fields: unknowns, in the order of the output columns: ``"u[2] p"``. Without it differentiated names are fields.
-        params: names bound at call time: ``"nu ?lam a_ij"``; ``?`` marks a trainable one.
+        params: names bound at call time: ``"nu ?lam a_ij"``; ``?`` marks a trainable one, and says nothing else. Where the text
+            differentiates one, as in ``d_x(k u_x)``, what is bound decides: a function or a network is differentiated exactly, the
+            derivatives of a number or a constant array are zero, one value per point is refused.
         functions: names of functions bound at call time.
         time: the coordinate that vector calculus leaves out; ``t`` when present.
         backend: ``"jax"``, ``"torch"`` or ``"numpy"``; inferred from the arrays by default.
@@ -53,6 +55,10 @@ def operator(
         >>> laplacian = operator("laplace(u)", coords="x y")
         >>> laplacian(lambda p: p[:, 0] ** 3 * p[:, 1], np.array([[2.0, 5.0]]))
         array([60.])
+        >>> flux = operator("d_x(k u_x)", coords="x", params="k")
+        >>> points = np.array([[1.0], [2.0]])
+        >>> flux(lambda p: p[:, 0] ** 3, points, k=lambda p: p[:, 0]), flux(lambda p: p[:, 0] ** 3, points, k=2.0)
+        (array([ 9., 36.]), array([12., 24.]))
     """
     from opdsl.grammar import parse_system
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from opdsl.backends.base import Backend
 from opdsl.errors import BindingError, OpdslError, ShapeError, unknown
+from opdsl.language.calculus.coefficients import DIFFERENTIATED
 from opdsl.language.residual import ParameterSpec, Residual
 
 
@@ -42,7 +43,8 @@ class Bindings:
 def required(residual: Residual) -> dict[str, str]:
     """Names to be bound, with what they are."""
     out = {p.name: "a trainable parameter" if p.trainable else "a parameter" for p in residual.parameters}
-    out.update({f.name: "a coefficient that is differentiated: a function" for f in residual.fields if f.coefficient})
+    what = "a coefficient that is differentiated: a function or network, or a constant"
+    out.update({f.name: what for f in residual.fields if f.coefficient})
     out.update(dict.fromkeys(residual.functions, "a function"))
     return out
 
@@ -66,7 +68,11 @@ def check(residual: Residual, given: Mapping[str, Any], x: Any, backend: Backend
     per_point: set[str] = set()
     known_arrays: dict[str, npt.NDArray[np.float64]] = {}
     for spec in residual.parameters:
+        if spec.constant and is_function(given[spec.name]):
+            raise BindingError(_not_constant(spec, "a function", text))
         value, points = _parameter(spec, given[spec.name], x, backend, text)
+        if spec.constant and points:
+            raise ShapeError(_not_constant(spec, f"an array {tuple(value.shape)} of one value per point", text))
         arrays[spec.name] = value
         if points:
             per_point.add(spec.name)
@@ -79,10 +85,26 @@ def check(residual: Residual, given: Mapping[str, Any], x: Any, backend: Backend
     return Bindings(arrays, frozenset(per_point), networks, functions, known_arrays)
 
 
+def is_function(value: Any) -> bool:
+    """Whether a function of the point is bound, rather than a number or an array."""
+    return callable(value) and not hasattr(value, "shape")
+
+
+def _not_constant(spec: ParameterSpec, what: str, text: str) -> str:
+    """Why a value that differs from point to point is refused."""
+    instead = "Bind a number or a constant array."
+    if spec.constant == DIFFERENTIATED:
+        instead = (
+            "Values at the points do not tell its derivatives: bind a function of the point or a network, which is differentiated "
+            "exactly, or a constant."
+        )
+    return f"in '{text}': {spec.name} {spec.constant}, and {what} is bound to it. {instead}"
+
+
 def _parameter(spec: ParameterSpec, value: Any, x: Any, backend: Backend, text: str) -> tuple[Any, bool]:
     """(array, whether it has a point axis)."""
     n = x.shape[0]
-    if callable(value) and not hasattr(value, "shape"):
+    if is_function(value):
         array = _evaluated(spec, value, x, backend, text)
         if len(array.shape) == spec.rank + 2 and array.shape[-1] == 1 and spec.rank == 0:
             array = array[..., 0]

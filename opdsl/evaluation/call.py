@@ -12,7 +12,7 @@ import numpy as np
 from opdsl import backends
 from opdsl.backends.base import Backend, Capture
 from opdsl.errors import BackendError, BindingError, CaptureError, ShapeError, unknown
-from opdsl.evaluation.bindings import Bindings, check
+from opdsl.evaluation.bindings import Bindings, check, is_function
 from opdsl.evaluation.bound_functions import BoundFunction, bind_functions
 from opdsl.evaluation.results import Residuals
 from opdsl.language.residual import FieldSpec, Residual
@@ -192,11 +192,11 @@ def _stand_ins(residual: Residual, backend: Backend, x: Any) -> dict[str, Any]:
     """Values for parameters and functions that a plan does not depend on, so that planning needs no bindings."""
     out: dict[str, Any] = {}
     for p in residual.parameters:
-        if p.rank:
+        if p.rank and not p.constant:
             # A function of the point: nobody knows its values while planning, so it is a run-time weight.
             out[p.name] = partial(_half, shape=parameter_shape(p, residual), backend=backend)
         else:
-            out[p.name] = backend.ops.xp.zeros((), dtype=x.dtype) + 0.5
+            out[p.name] = backend.ops.xp.zeros(parameter_shape(p, residual) if p.rank else (), dtype=x.dtype) + 0.5
     for name in residual.functions:
         out[name] = lambda *arguments: sum(arguments[1:], arguments[0])
     return out
@@ -211,10 +211,13 @@ def _half(point: Any, *, shape: tuple[int, ...], backend: Backend) -> Any:
 
 
 def _constant_coefficients(residual: Residual, values: Mapping[str, Any]) -> Residual:
-    """Coefficients that are differentiated but bound to plain numbers or arrays are constant: their derivatives vanish."""
+    """What is bound decides what is differentiated: a function is, of anything else the derivatives vanish.
+
+    One value per point is refused where the bindings are checked.
+    """
     from opdsl.language.calculus import specialise
 
-    constants = [f.name for f in residual.fields if f.coefficient and f.name in values and not callable(values[f.name])]
+    constants = [f.name for f in residual.fields if f.coefficient and f.name in values and not is_function(values[f.name])]
     return specialise(residual, constants) if constants else residual
 
 

@@ -211,27 +211,30 @@ class FieldSpec:
 
     A complex field has a last axis of length 2 (real part, imaginary part). ``coefficient`` marks one that is bound
     by keyword and not part of ``u``; the text does not say whether it is a number or a function of the point, so its
-    derivatives are kept. Where a call binds a number, `opdsl.language.calculus.specialise` removes them (∂k = 0 and ``k``
-    becomes a `Parameter`).
+    derivatives are kept. Where a call binds a constant, `opdsl.language.calculus.specialise` removes them (∂k = 0 and ``k``
+    becomes a `Parameter`). ``trainable`` is for the trainer: it does not change what is differentiated.
     """
 
     name: str
     shape: tuple[int, ...] = ()
     complex: bool = False
     coefficient: bool = False
+    trainable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterSpec:
     """A name bound at call time. ``rank`` trailing axes.
 
-    ``shape`` where declared or implied, with None for an unknown length.
+    ``shape`` where declared or implied, with None for an unknown length. ``constant`` says why its value must be the same at
+    all points, where it must; empty where functions and one value per point may be bound.
     """
 
     name: str
     rank: int = 0
     shape: tuple[int | None, ...] = ()
     trainable: bool = False
+    constant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

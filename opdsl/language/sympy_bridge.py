@@ -99,7 +99,7 @@ def pointwise_to_sympy(node: Pointwise, residual: Residual) -> Any:
 
 def _at(body: Pointwise, label: str, k: int, residual: Residual) -> Pointwise:
     """Put the k-th value of a label in. Columns and components count differently where time stands in front."""
-    from opdsl.language.calculus.expand import transform
+    from opdsl.language.calculus.coefficients import transform
     from opdsl.language.constructors import sort_axes
 
     column = residual.space[k]

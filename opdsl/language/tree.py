@@ -363,6 +363,8 @@ class System:
     equations: tuple[EquationNode, ...]
     source: str = field(default="", compare=False, repr=False)
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    constants: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    """Parameters of which a change of variables has used that they are the same at all points."""
 
     @property
     def symbolic(self) -> str | None:

@@ -14,6 +14,8 @@ from opdsl.errors import LanguageError, OpdslError
 from opdsl.evaluation.api import Condition as ConditionOperator
 from opdsl.evaluation.api import Expression, Operator, expression, operator
 from opdsl.evaluation.results import Residuals
+from opdsl.language.calculus import specialise
+from opdsl.language.residual import Residual
 from opdsl.strategies.environment import Environment
 from opdsl.training.problem import Problem
 from opdsl.training.problem_tables import Condition
@@ -105,8 +107,14 @@ def _place(problem: Problem, inside: ConditionOperator, points: Points) -> Point
     return np.ascontiguousarray(inside.place(points, backend=backends.HOST, **problem.constants))
 
 
+def _residual(made: Operator) -> Residual:
+    """The residual of an operator of a problem, whose parameters are numbers."""
+    residual = made.residual()
+    return specialise(residual, [f.name for f in residual.fields if f.coefficient])
+
+
 def _parameters(made: Operator) -> tuple[str, ...]:
-    return tuple(spec.name for spec in made.residual().parameters)
+    return tuple(spec.name for spec in _residual(made).parameters)
 
 
 # ---------------------------------------------------------------------------------------------------- plain formulas
@@ -139,7 +147,7 @@ def constraint_functions(
 
 
 def _inside(problem: Problem, text: str, backend: str) -> Callable[[Any], Any]:
-    residual = formula(problem, text).residual()
+    residual = _residual(formula(problem, text))
     node = residual.equations[0].components[0]
     ops = backends.get(backend).ops
     constants = problem.constants
@@ -226,9 +234,6 @@ def _equation(problem: Problem, text: str) -> None:
         raise LanguageError(
             f"{len(residual.equations)} equations under one name; give each a name of its own", code="E401"
         )
-    unknown = [f.name for f in residual.fields if f.coefficient]
-    if unknown:
-        raise LanguageError(f"{unknown[0]} is a number here and cannot be differentiated", code="E401")
 
 
 def _constraint(problem: Problem, text: str) -> None:

@@ -1,6 +1,7 @@
 """Expansion of a parsed system into a `Residual`: vector calculus, index sums, exact product and chain rule."""
 
-from opdsl.language.calculus.expand import ConditionSpec, conditions, expand, is_condition, specialise
+from opdsl.language.calculus.coefficients import specialise
+from opdsl.language.calculus.expand import ConditionSpec, conditions, expand, is_condition
 from opdsl.language.calculus.info import Info, derivative_text, facts
 from opdsl.language.calculus.residual_to_tree import to_expression
 from opdsl.language.calculus.sobolev import sobolev

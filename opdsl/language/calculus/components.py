@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from functools import partial
 
@@ -62,12 +62,14 @@ class Components:
     Args:
         ranks: types of all nodes, with the dimension known.
         lazy: sums over the space coordinates become `IndexSum` instead of being written out.
+        constants: parameters whose derivatives vanish.
     """
 
-    def __init__(self, ranks: Ranks, *, lazy: bool) -> None:
+    def __init__(self, ranks: Ranks, *, lazy: bool, constants: Collection[str] = frozenset()) -> None:
         decls = ranks.declarations
         self.ranks = ranks
         self.lazy = lazy
+        self.constants = constants
         self.names = decls.columns(ranks.dimension)
         self.space: Sequence[int] = decls.space(ranks.dimension)
         self.columns = self.space if isinstance(self.space, range) else frozenset(self.space)
@@ -125,7 +127,7 @@ class Components:
             case ex.Field(name=name):
                 return self._field(name, index)
             case ex.Param(name=name):
-                return Parameter(name, index) if self.ranks.params[name].trainable else Coefficient(name, index)
+                return Parameter(name, index) if name in self.constants else Coefficient(name, index)
             case ex.Ref(name=name):
                 return self.component(self.ranks.definitions[name], index, env)
             case ex.Indexed(base=base, indices=indices):

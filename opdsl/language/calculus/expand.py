@@ -7,14 +7,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from opdsl.errors import LanguageError, OpConditionError, OpLimitError, OpNameError
+from opdsl.errors import LanguageError, OpConditionError, OpLimitError
 from opdsl.language import tree as ex
+from opdsl.language.calculus.coefficients import CHANGE_OF_VARIABLES, LONG_SUM, NeedsConstant, coefficients_of, settle
 from opdsl.language.calculus.complex_values import as_pair, real
 from opdsl.language.calculus.components import MAX_WRITTEN_DIMENSION, Components, TooLongToWriteOut, too_long
 from opdsl.language.calculus.differentiate import NeedsWritingOut
-from opdsl.language.constructors import ZERO, Coefficient, children, rebuild
 from opdsl.language.operator_application import desugar, spans_of
-from opdsl.language.residual import Derivative, Equation, FieldSpec, Parameter, ParameterSpec, Pointwise, Residual
+from opdsl.language.residual import Equation, FieldSpec, ParameterSpec, Pointwise, Residual
 from opdsl.language.type_inference import Ranks
 
 MAX_COMPONENTS = 4096
@@ -67,7 +67,7 @@ def expand(system: ex.System, dimension: int | None = None) -> Residual:
         Add(terms=(Derivative(field='u', component=0, axes=(0, 0)), Derivative(field='u', component=0, axes=(1, 1))))
     """
     try:
-        known = _expand(system, _checked_dimension(system, dimension))
+        known = _expand(system, _checked_dimension(system, dimension), system.constants)
         # Equal systems may have been written differently: with other words, or with names declared instead of inferred.
         sources = [e for e in system.equations if not is_condition(e)]
         texts = [replace(e, text=_text(system, s)) for e, s in zip(known.equations, sources, strict=True)]
@@ -90,7 +90,8 @@ def _checked_dimension(system: ex.System, dimension: int | None) -> int | None:
 
 
 @lru_cache(maxsize=256)
-def _expand(system: ex.System, dimension: int | None) -> Residual:
+def _expand(system: ex.System, dimension: int | None, constants: frozenset[str]) -> Residual:
+    # The constants are an argument because equal systems may differ in them.
     return _residual(system, [e for e in system.equations if not is_condition(e)], dimension)
 
 
@@ -171,7 +172,7 @@ def _at_place(
     for name, value in where:
         node = desugar(value)
         ranks.infer(node)
-        settled[name] = _settle([real(worker.component(node, (), ()))], frozenset())[0]
+        settled[name] = settle([real(worker.component(node, (), ()))], frozenset())[0]
     return ConditionSpec(equation.name, _residual(inner, [bare], dimension), settled, inner)
 
 
@@ -203,6 +204,17 @@ def _located(error: LanguageError, system: ex.System, equation: ex.EquationNode)
 
 
 def _residual(system: ex.System, equations: list[ex.EquationNode], dimension: int | None) -> Residual:
+    constants = dict.fromkeys(system.constants, CHANGE_OF_VARIABLES)
+    while True:
+        try:
+            return _residual_with(system, equations, dimension, constants)
+        except NeedsConstant as needed:
+            constants[needed.name] = LONG_SUM
+
+
+def _residual_with(
+    system: ex.System, equations: list[ex.EquationNode], dimension: int | None, constants: Mapping[str, str]
+) -> Residual:
     decls = system.declarations
     ranks = _ranks(system, dimension)
     raw: list[Equation] = []
@@ -212,29 +224,30 @@ def _residual(system: ex.System, equations: list[ex.EquationNode], dimension: in
             # Desugared inside: a definition may have adapted a parameter before.
             node = desugar(whole(equation))
             ranks.infer(node)
-            raw.append(_equation(ranks, node, equation, system, lazy=size > MAX_WRITTEN_DIMENSION))
+            raw.append(_equation(ranks, node, equation, system, lazy=size > MAX_WRITTEN_DIMENSION, constants=constants))
         except LanguageError as error:
             raise _located(error, system, equation) from None
     used = _names_used(system, equations)
     every = [c for e in raw for c in e.components]
-    differentiated = frozenset(c.name for c in _coefficients(every) if c.axes)
+    differentiated = frozenset(c.name for c in coefficients_of(every) if c.axes)
     settled: list[Equation] = []
     shapes = {p.name: ranks.dims(p.shape or ()) for p in ranks.params.values()}
     shapes["n"] = shapes.get("n", (size,))
     for e in raw:
-        try:
-            settled.append(replace(e, components=_settle(e.components, differentiated, shapes)))
-        except NeedsWritingOut:
-            raise too_long() from None
+        settled.append(replace(e, components=settle(e.components, differentiated, shapes)))
+    trainable = {p.name for p in ranks.params.values() if p.trainable}
     fields = [
         FieldSpec(f.name, (*_ints(ranks.dims(f.shape)), *((2,) if f.complex else ())), complex=f.complex) for f in decls.fields
     ]
-    fields += [FieldSpec(name, _ints(shapes[name]), coefficient=True) for name in _order(shapes, differentiated)]
+    fields += [
+        FieldSpec(name, _ints(shapes[name]), coefficient=True, trainable=name in trainable)
+        for name in _order(shapes, differentiated)
+    ]
     parameters = []
     for decl in ranks.params.values():
         if decl.name in used and decl.name not in differentiated:
             shape = _ints(shapes[decl.name])
-            parameters.append(ParameterSpec(decl.name, len(shape), shape, decl.trainable))
+            parameters.append(ParameterSpec(decl.name, len(shape), shape, decl.trainable, constants.get(decl.name, "")))
     if "n" in used and "n" not in ranks.params and "n" not in differentiated:
         parameters.append(ParameterSpec("n", 1, (size,)))
     functions = tuple(name for name in decls.functions if name in used)
@@ -273,7 +286,9 @@ def _names_used(system: ex.System, equations: list[ex.EquationNode]) -> set[str]
     return used
 
 
-def _equation(ranks: Ranks, node: ex.Node, equation: ex.EquationNode, system: ex.System, *, lazy: bool) -> Equation:
+def _equation(
+    ranks: Ranks, node: ex.Node, equation: ex.EquationNode, system: ex.System, *, lazy: bool, constants: Collection[str]
+) -> Equation:
     type_ = ranks.of(node)
     letters = [(letter, int(size)) for letter, size in type_.free]
     shape = tuple(size for _, size in letters) + _ints(type_.shape)
@@ -287,7 +302,7 @@ def _equation(ranks: Ranks, node: ex.Node, equation: ex.EquationNode, system: ex
     indices = list(itertools.product(*(range(size) for size in shape)))
 
     def attempt(lazy: bool) -> list[object]:
-        worker = Components(ranks, lazy=lazy)
+        worker = Components(ranks, lazy=lazy, constants=constants)
         out: list[object] = []
         for index in indices:
             env = tuple((letter, value) for (letter, _), value in zip(letters, index, strict=False))
@@ -317,105 +332,3 @@ def _text(system: ex.System, equation: ex.EquationNode) -> str:
     if system.source and equation.span is not None:
         return system.source[equation.span.start : equation.span.stop].strip()
     return ""
-
-
-# --------------------------------------------------------------------------------------------- coefficients
-def _coefficients(nodes: Iterable[Pointwise]) -> Iterable[Coefficient]:
-    seen: set[Pointwise] = set()
-    stack = list(nodes)
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if isinstance(node, Coefficient):
-            yield node
-        stack.extend(children(node))
-
-
-def _settle(
-    nodes: Iterable[Pointwise], differentiated: frozenset[str], shapes: Mapping[str, tuple[ex.Dim, ...]] | None = None
-) -> tuple[Pointwise, ...]:
-    """Make every `Coefficient` a parameter, or a derivative of a coefficient field if anything differentiates it."""
-
-    def leaf(node: Pointwise) -> Pointwise:
-        if not isinstance(node, Coefficient):
-            return node
-        if node.name not in differentiated:
-            return Parameter(node.name, node.index)
-        shape = (shapes or {}).get(node.name, ())
-        flat: int | str = 0
-        if len(node.index) == 1:
-            flat = node.index[0]
-        else:
-            for axis, size in zip(node.index, shape, strict=True):
-                if not isinstance(axis, int) or not isinstance(flat, int):
-                    raise NeedsWritingOut
-                flat = flat * int(size) + axis
-        return Derivative(node.name, flat, node.axes)
-
-    memo: dict[Pointwise, Pointwise] = {}
-    return tuple(transform(node, leaf, memo) for node in nodes)
-
-
-def transform(node: Pointwise, leaf: Callable[[Pointwise], Pointwise], memo: dict[Pointwise, Pointwise]) -> Pointwise:
-    """Replace leaves and rebuild everything above them through the smart constructors."""
-    known = memo.get(node)
-    if known is not None:
-        return known
-    below = children(node)
-    if not below:
-        made = leaf(node)
-    else:
-        new = tuple(transform(child, leaf, memo) for child in below)
-        made = node if all(a is b for a, b in zip(new, below, strict=True)) else rebuild(node, new)
-    memo[node] = made
-    return made
-
-
-def specialise(residual: Residual, constants: Collection[str]) -> Residual:
-    """Tell that some coefficients do not depend on the point: their derivatives vanish and they become parameters.
-
-    ``laplace(c^3 - gamma*laplace(c))`` differentiates ``gamma``; where a call binds a number to it, all terms with its
-    derivatives drop out exactly, also ``log(u)`` of ``laplace(u^m)``.
-
-    Raises:
-        OpNameError: a name is no coefficient of the residual.
-
-    Example:
-        >>> from opdsl.grammar import parse_system
-        >>> specialise(expand(parse_system("d_x(k u_x)", coords="x")), ["k"]).equations[0].components[0]
-        Mul(factors=(Parameter(name='k', index=()), Derivative(field='u', component=0, axes=(0, 0))))
-    """
-    chosen = frozenset(constants)
-    specs = {f.name: f for f in residual.fields if f.coefficient}
-    unknown = sorted(chosen - set(specs))
-    if unknown:
-        raise OpNameError(f"{unknown[0]!r} is no differentiated coefficient of this residual", code="E112")
-
-    def leaf(node: Pointwise) -> Pointwise:
-        if not isinstance(node, Derivative) or node.field not in chosen:
-            return node
-        if node.axes:
-            return ZERO
-        shape = specs[node.field].shape
-        if len(shape) == 1 or not isinstance(node.component, int):
-            return Parameter(node.field, (node.component,) if shape else ())
-        index: list[int] = []
-        flat = node.component
-        for size in reversed(shape):
-            flat, part = divmod(flat, size)
-            index.insert(0, part)
-        return Parameter(node.field, tuple(index))
-
-    memo: dict[Pointwise, Pointwise] = {}
-    equations = tuple(
-        replace(e, components=tuple(transform(c, leaf, memo) for c in e.components)) for e in residual.equations
-    )
-    moved = tuple(ParameterSpec(name, len(s.shape), s.shape) for name, s in specs.items() if name in chosen)
-    return replace(
-        residual,
-        equations=equations,
-        fields=tuple(f for f in residual.fields if f.name not in chosen),
-        parameters=residual.parameters + moved,
-    )

@@ -28,7 +28,8 @@ class Info:
         orders: highest derivative of each unknown field.
         kind: ``"linear"``, ``"semilinear"``, ``"quasilinear"`` or ``"nonlinear"``.
         derivatives: the derivatives needed, written ``u_xx``, fields first.
-        coords, fields, parameters, coefficients: names.
+        coords, fields, parameters: names.
+        coefficients: the derivatives that are needed of each coefficient that the text differentiates.
         notes: what was inferred, and readings that may surprise.
     """
 
@@ -38,7 +39,7 @@ class Info:
     coords: str
     fields: tuple[str, ...]
     parameters: tuple[str, ...]
-    coefficients: tuple[str, ...]
+    coefficients: dict[str, tuple[str, ...]]
     equations: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -62,7 +63,8 @@ class Info:
         if self.parameters:
             lines.append(f"parameters: {', '.join(self.parameters)}")
         if self.coefficients:
-            lines.append(f"differentiated coefficients: {', '.join(self.coefficients)}")
+            needed = (f"{name} ({', '.join(found)})" for name, found in self.coefficients.items())
+            lines.append(f"differentiated coefficients: {', '.join(needed)}")
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -94,7 +96,12 @@ def facts(residual: Residual) -> Info:
         coords=str(residual.coords) if not isinstance(residual.coords, tuple) else " ".join(residual.coords),
         fields=tuple(f.name for f in residual.fields if not f.coefficient),
         parameters=tuple(("?" if p.trainable else "") + p.name for p in residual.parameters),
-        coefficients=tuple(f.name for f in residual.fields if f.coefficient),
+        coefficients={
+            ("?" if f.trainable else "") + f.name: tuple(
+                dict.fromkeys(derivative_text(a, residual) for a in atoms if a.field == f.name and a.axes)
+            )
+            for f in residual.fields if f.coefficient
+        },
         equations=tuple(e.name for e in residual.equations),
         notes=residual.notes,
     )

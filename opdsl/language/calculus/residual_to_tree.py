@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from opdsl.errors import OpdslError
 from opdsl.language import tree as ex
+from opdsl.language.calculus.coefficients import component_index
 from opdsl.language.constructors import mul
 from opdsl.language.residual import (
     Add,
@@ -47,7 +48,7 @@ def to_expression(node: Pointwise, residual: Residual) -> ex.Node:
         if part and isinstance(component, int):
             component, part = component // 2, ("re", "im")[component % 2]
         if shape:
-            made = ex.Indexed(made, unravelled(component, shape))
+            made = ex.Indexed(made, component_index(component, shape))
         if axes:
             made = ex.Apply(ex.Partial(tuple(axis_name(a) for a in axes)), made)
         return ex.Call(part, (made,)) if part else made
@@ -100,14 +101,3 @@ def _number(value: Fraction) -> ex.Node:
     if rest == 1:
         return ex.Num(value)
     return ex.Div(ex.Num(Fraction(value.numerator)), ex.Num(Fraction(value.denominator)))
-
-
-def unravelled(component: int | str, shape: tuple[int, ...]) -> tuple[int | str, ...]:
-    """The index of a component from its row-major number."""
-    if not isinstance(component, int):
-        return (component,)
-    index: list[int | str] = []
-    for size in reversed(shape):
-        component, part = divmod(component, size)
-        index.insert(0, part)
-    return tuple(index)

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from opdsl.errors import OpIndexError, OpLimitError, OpNameError, OpRankError, OpSyntaxError, unknown
 from opdsl.language import tree as ex
+from opdsl.language.calculus.coefficients import as_field, transform
 from opdsl.language.calculus.complex_values import Value, imaginary, real, v_map
 from opdsl.language.calculus.components import Components
 from opdsl.language.calculus.differentiate import Differentiator
-from opdsl.language.calculus.expand import expand, is_condition, transform
+from opdsl.language.calculus.expand import expand, is_condition
 from opdsl.language.calculus.residual_to_tree import to_expression
 from opdsl.language.constructors import ONE, ZERO, Coefficient, add, children, divide, mul, negate
 from opdsl.language.function_shapes import Type, describe
@@ -35,7 +36,9 @@ def substitute(
     With old coordinates x = X(ξ) the derivatives become ∂/∂x_a = Σ_b (J⁻¹)_ba ∂/∂ξ_b, J_ab = ∂X_a/∂ξ_b, applied exactly
     and in any order. A field line ``u = s^(-1/2)*U`` replaces u by an expression of new fields of the new coordinates;
     ``u = vec(sin(x), 0)`` or ``u_0 = sin(x); u_1 = 0`` a vector field, an expression with ``i`` a complex one. Where every
-    field is replaced by a formula, what is left is a formula too: the forcing of a manufactured solution.
+    field is replaced by a formula, what is left is a formula too: the forcing of a manufactured solution. Parameters in the
+    lines are constants, and a call refuses functions for them; a coefficient that the system differentiates is differentiated
+    in the lines too.
 
     Args:
         system: the system over the old coordinates; boundary and initial data are left out of the result.
@@ -89,7 +92,8 @@ def substitute(
     nodes = [node for e, source in zip(made, sources, strict=True) for node in _equations(e, residual, source.named)]
     # A name that does not follow from the place of the equation any more is printed.
     nodes = [replace(node, named=node.named or node.name != f"eq{k}") for k, node in enumerate(nodes, 1)]
-    return ex.System(declarations, (), tuple(nodes))
+    notes = [f"{name} is a constant of the change of variables" for name in sorted(reader.constants)]
+    return ex.System(declarations, (), tuple(nodes), "", tuple(notes), frozenset(reader.constants))
 
 
 def _specs(old: Residual, declarations: ex.Declarations) -> tuple[FieldSpec, ...]:
@@ -128,8 +132,10 @@ class _Reader:
     def __init__(self, system: ex.System, old: Residual, coords: str | None, fields: str, params: str | None) -> None:
         self.old, self.system = old, system
         self.coordinates: dict[str, Pointwise] = {}
+        self.constants: set[str] = set(system.constants)
         self.values: dict[tuple[str, int], Pointwise] = {}
         self.fields = {f.name: f for f in old.fields if not f.coefficient}
+        self.coefficients = {f.name: f for f in old.fields if f.coefficient}
         self.complex = {f.name: f for f in system.declarations.fields if f.complex}
         own = system.declarations
         self.fresh = fields
@@ -187,7 +193,21 @@ class _Reader:
                               suggestion="write vec(…, …) for a vector" if len(shape) == 1 else None)
         worker = Components(ranks, lazy=False)
         indices = itertools.product(*(range(size) for size in shape))
-        return [v_map(_bound, worker.component(node, index, ())) for index in indices]
+        return [v_map(self._settled, worker.component(node, index, ())) for index in indices]
+
+    def _settled(self, node: Pointwise) -> Pointwise:
+        """A coefficient that the system differentiates is a function here too; other parameters are constants, and are noted."""
+
+        def leaf(node: Pointwise) -> Pointwise:
+            if not isinstance(node, Coefficient):
+                return node
+            spec = self.coefficients.get(node.name)
+            if spec is None:
+                self.constants.add(node.name)
+                return Parameter(node.name, node.index)
+            return as_field(node, spec.shape)
+
+        return transform(node, leaf, {})
 
     def complete(self) -> None:
         """Refuse fields of which only some components are replaced."""
@@ -223,11 +243,6 @@ class _Reader:
     def coordinate(self, name: str) -> Pointwise:
         """An old coordinate in the new ones."""
         return self.coordinates[name] if name in self.coordinates else Coordinate(self.names.index(name))
-
-
-def _bound(node: Pointwise) -> Pointwise:
-    """Names bound at call time are constants here."""
-    return transform(node, lambda n: Parameter(n.name, n.index) if isinstance(n, Coefficient) else n, {})
 
 
 def _equations(made: Equation, residual: Residual, named: bool) -> Iterator[ex.EquationNode]:
