@@ -8,13 +8,14 @@ from typing import Any
 from opdsl.errors import OpLimitError, OpNameError, OpSyntaxError, Span
 from opdsl.grammar.declarations import MAX_ORDER
 from opdsl.grammar.symbol_table import FUNCTIONS, Classified
-from opdsl.grammar.tree_items import Argument, Group, Postfix, Stage, calls_user, shown, spans_of_node
+from opdsl.grammar.tree_items import Argument, Group, Postfix, calls_user, shown, spans_of_node
+from opdsl.grammar.two_readings import TwoReadings
 from opdsl.language import tree as ex
 from opdsl.language.operator_application import is_operator
 from opdsl.language.residual import ELEMENTARY
 
 
-class Calls(Stage):
+class Calls(TwoReadings):
     """Builds calls, restrictions and ``diff``."""
 
     # ------------------------------------------------------------------------------ a name before a parenthesis
@@ -29,6 +30,7 @@ class Calls(Stage):
         names = [v.name for v in values if isinstance(v, ex.Coord)]
         evaluable = not isinstance(node, (ex.Num, ex.Coord, ex.Const))
         if len(names) == len(values) and evaluable and len(set(names)) == len(names):
+            self._declared_order(node, names, span)
             return node
         if len(values) > 1:
             missing = [c for c in self.names.coords if c not in names]
@@ -50,7 +52,19 @@ class Calls(Stage):
                 f"{name}(…): a delay, a value at a point, or a product?", code="E042", spans=(span,),
                 suggestion=f"write {name}*(…) for a product, {name}(x=0) for a value; delays are not supported",
             )
+        self.note_call(node, only, op.span)
         return Group(only, "(", op.span)
+
+    def _declared_order(self, node: ex.Node, names: list[str], span: Span) -> None:
+        """``u(x, t)`` is u over ``t x``, too; ``u(y, x)`` over ``x y`` is another function."""
+        decls = self.names.decls
+        order = [c.name for c in decls.coords if c.name != decls.time and c.name in names]
+        if [name for name in names if name != decls.time] != order:
+            shown_, listed = shown(node), " ".join(str(c) for c in decls.coords)
+            raise OpSyntaxError(
+                f"{shown_}({', '.join(names)}): the coordinates are declared in the order {listed}", code="E057", spans=(span,),
+                suggestion=f"write {shown_}({', '.join(order)}) for {shown_} itself; exchanging its arguments is not supported",
+            )
 
     def _restriction(self, node: ex.Node, arguments: list[Argument], span: Span) -> ex.Node:
         where: list[tuple[str, ex.Node]] = []
@@ -89,7 +103,9 @@ class Calls(Stage):
     def _apply(self, operator: ex.Node, operand: ex.Node, span: Span) -> ex.Node:
         if is_operator(operand):
             return self.checked(ex.Mul((operator, operand), span=span))
-        return self.checked(ex.Apply(operator, operand, span=span))
+        node = self.checked(ex.Apply(operator, operand, span=span))
+        self.derivatives.add(id(node))
+        return node
 
     def _call(self, name: str, arguments: list[Argument], span: Span) -> ex.Node:
         if name == "diff":

@@ -19,6 +19,7 @@ from opdsl.grammar.symbol_table import BIHARMONIC, FUNCTIONS, NABLAS, OPERATORS,
 from opdsl.language import tree as ex
 
 _PREFIXES = ("PARTIAL", "QUOTIENT", "NABLA", "DELTA", "DIV", "CURL", "GRAD")
+_ENDS_A_PRODUCT = ("SEP", "SIGN", "PRODUCT", "EQUALS", "RELATION", "COMMA", "RPAR", "RBRACE", "BAR_CLOSE", "CLOSE")
 # What is differentiated is no constant: ``dI/dt = β S I − γ I``.
 _CONSTANTS = ("pi", "I")
 
@@ -31,6 +32,8 @@ class Found:
     differentiated: bool = False
     rank: int = 0
     called: bool = False
+    firm: bool = False
+    """Differentiated by more than ``∂_x k ∂_x u``, which has two readings."""
 
 
 @dataclass(slots=True)
@@ -41,6 +44,8 @@ class Inference:
     notes: list[str] = field(default_factory=list)
     ambiguous: frozenset[str] = frozenset()
     """Names that stand before a parenthesis somewhere: a call or a product."""
+    only_before_operators: frozenset[str] = frozenset()
+    """Fields because of ``∂_x k ∂_x u`` alone."""
 
 
 def infer_coords(lexemes: Sequence[Lexeme]) -> str:
@@ -106,7 +111,8 @@ def infer(declarations: ex.Declarations, lexemes: Sequence[Lexeme], definitions:
     params = [
         replace(p, shape=("d",) * worker.ranks[p.name]) if p.shape is None and worker.ranks.get(p.name) else p for p in params
     ]
-    return Inference(replace(declarations, fields=tuple(fields), params=tuple(params)), notes, frozenset(ambiguous))
+    chained = frozenset(name for name, use in found.items() if use.differentiated and not use.firm)
+    return Inference(replace(declarations, fields=tuple(fields), params=tuple(params)), notes, frozenset(ambiguous), chained)
 
 
 def _material(lexemes: Sequence[Lexeme], coords: Sequence[str]) -> bool:
@@ -142,6 +148,7 @@ class _Worker:
         self.found: dict[str, Found] = {}
         self.ranks: dict[str, int] = {}
         self.at = 0
+        self.chained: set[int] = set()
 
     def collect(self, lexemes: Sequence[Lexeme]) -> dict[str, Found]:
         direct = self._directly_differentiated(lexemes)
@@ -169,6 +176,7 @@ class _Worker:
     def _use(self, name: str, *, differentiated: bool = False, rank: int = 0, called: bool = False) -> None:
         use = self.found.setdefault(name, Found(self.at))
         use.differentiated |= differentiated
+        use.firm |= differentiated and self.at not in self.chained
         use.rank = max(use.rank, rank)
         use.called |= called
 
@@ -284,7 +292,19 @@ class _Worker:
             # ``Δ u²`` differentiates the square; the text does not say that u itself is an unknown.
             if after in ("RPAR", "COMMA") if opened else after not in ("POWER", "SUPER"):
                 out.add(at)
+                if not opened and self._operator_follows(lexemes, end):
+                    self.chained.add(at)
         return out
+
+    def _operator_follows(self, lexemes: Sequence[Lexeme], at: int) -> bool:
+        """Another operator in the same product: ``∂_x k ∂_x u``, ``∂_x ρ c ∂_x T``."""
+        depth = 0
+        while at < len(lexemes) and (depth or lexemes[at].kind not in _ENDS_A_PRODUCT):
+            if not depth and self._is_prefix(lexemes, at):
+                return True
+            depth += (lexemes[at].kind == "LPAR") - (lexemes[at].kind == "RPAR")
+            at += 1
+        return False
 
     def _closes_operator(self, lexemes: Sequence[Lexeme], k: int) -> bool:
         """``(1 + ∇²)`` and ``(d_t - nu*lap)``: a bracket with an operator that has nothing to act on inside."""

@@ -78,6 +78,7 @@ class Runs(Calls):
         product: list[ex.Node] = []
         operation: tuple[str, Span] | None = None
         negative = False
+        last: ex.Node = ex.Num(Fraction(1))
         for item in items:
             if isinstance(item, tuple):
                 if item[0] in "+-" and operation is not None:
@@ -86,9 +87,10 @@ class Runs(Calls):
                     operation = item
                 continue
             factors = self._run(item)
-            divides = operation is not None and operation[0] == "/" and len(factors) > 1
-            if divides and not isinstance(factors[0], ex.Num) and id(factors[0]) not in self.grouped:
-                self.warn("a/b c is read from left to right as (a/b) c; write parentheses to be explicit")
+            self.check_neighbours(factors)
+            if operation is not None and operation[0] == "/":
+                self.check_quotient(product, last, operation[1], item, factors)
+            last = factors[-1]
             if negative:
                 factors[0] = self.checked(ex.Neg(factors[0], span=factors[0].span))
                 negative = False
@@ -170,6 +172,7 @@ class Runs(Calls):
     def _apply_all(self, pending: list[Prefix | ex.Node], operand: ex.Node, items: list[Item], at: int) -> ex.Node:
         following = items[at] if at < len(items) else None
         result = operand
+        innermost = True
         for prefix in reversed(pending):
             if isinstance(prefix, Prefix) and isinstance(prefix.what, str):
                 result = self._function_prefix(prefix, result, following)
@@ -178,27 +181,16 @@ class Runs(Calls):
                 result = self.checked(ex.Sum(prefix.what[1], result, span=prefix.span.join(result.span)))
                 continue
             operator = self._operator(prefix)
-            if isinstance(operator, ex.Nabla) and operator.name == "div" and following is not None and result is operand:
-                self._scalar_after_div(operator, operand, following)
+            if innermost:
+                self.check_chain(prefix, operator, result, items[at:])
+            innermost = False
             span = span_of(prefix).join(result.span)
-            result = self.checked(ex.Apply(operator, result, span=span))
+            made = self.checked(ex.Apply(operator, result, span=span))
+            if id(result) in self.bare_functions:
+                self.bare_functions[id(made)] = self.bare_functions[id(result)]
+            result = made
         self._warn_product(pending, operand, following)
         return result
-
-    def _scalar_after_div(self, operator: ex.Nabla, operand: ex.Node, following: Item) -> None:
-        if isinstance(following, Prefix) and not isinstance(following.what, str) and not self._is_tensor(operand):
-            raise OpSyntaxError(
-                "∇·k∇u has two readings", code="E034", spans=((operator.span or Span(0, 1)).join(span_of(following)),),
-                suggestion="write ∇·(k ∇u)",
-            )
-
-    def _is_tensor(self, node: ex.Node) -> bool:
-        match node:
-            case ex.Field(name=name):
-                return bool(self.names.fields[name].shape)
-            case ex.Param(name=name):
-                return bool(self.names.params[name].shape)
-        return not isinstance(node, (ex.Num, ex.Coord))
 
     def _warn_product(self, pending: list[Prefix | ex.Node], operand: ex.Node, following: Item | None) -> None:
         last = pending[-1] if pending else None
@@ -223,6 +215,8 @@ class Runs(Calls):
                 raise OpSyntaxError(f"{name}^-1 could be the inverse function or a reciprocal", code="E036",
                                     spans=(prefix.span,), suggestion=f"write arc{name}(…) or 1/{name}(…)")
             node = self.checked(ex.Pow(node, exponent, span=node.span))
+        if id(operand) not in self.grouped:
+            self.bare_functions[id(node)] = (name, self.written(prefix), self.written(operand))
         return node
 
     def _operator(self, item: Prefix | ex.Node) -> ex.Node:

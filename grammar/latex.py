@@ -39,8 +39,8 @@ MAX_NESTING = 60
 Text = list[tuple[str, int]]
 
 
-def translate(source: str, declared: Collection[str], time: str = "t") -> tuple[str, list[int]]:
-    r"""Return plain text and, per character, its place in the LaTeX source.
+def translate(source: str, declared: Collection[str], time: str = "t") -> tuple[str, list[Span]]:
+    r"""Return plain text and, per character, what it stands for in the LaTeX source.
 
     Example:
         >>> translate(r"\frac{\partial^2 u}{\partial x^2} + \nu uu_{x}", {"u", "nu"})[0]
@@ -49,7 +49,7 @@ def translate(source: str, declared: Collection[str], time: str = "t") -> tuple[
     worker = _Latex(source, frozenset(declared), time)
     out = worker.group(0, len(source), 0)
     text = "".join(char for char, _ in out)
-    return text, [place for _, place in out]
+    return text, [worker.extent(place) for _, place in out]
 
 
 class _Latex:
@@ -60,6 +60,15 @@ class _Latex:
 
     def error(self, message: str, start: int, stop: int, suggestion: str | None = None) -> LanguageError:
         return OpSyntaxError(message, code="E060", spans=(Span(start, stop),), suggestion=suggestion)
+
+    def extent(self, at: int) -> Span:
+        """The character or the command that starts there; a font with its argument."""
+        match = _COMMAND.match(self.source, at)
+        if match is None:
+            return Span(at, at + 1)
+        if (match[1] in _FONTS or match[1] in _WORDS) and self.source[match.end() : match.end() + 1] == "{":
+            return Span(at, self.closing(match.end(), len(self.source)))
+        return Span(at, match.end())
 
     # ------------------------------------------------------------------------------ the loop
     def group(self, start: int, stop: int, depth: int) -> Text:
@@ -288,8 +297,8 @@ class _Latex:
         return end
 
     def fraction(self, at: int, end: int, stop: int, out: Text, depth: int) -> int:
-        top, end = self.argument(end, stop, depth)
-        bottom, end = self.argument(end, stop, depth)
+        top, middle = self.argument(end, stop, depth)
+        bottom, end = self.argument(middle, stop, depth)
         upper, lower = ("".join(c for c, _ in part) for part in (top, bottom))
         head = _LEIBNIZ_TOP.match(upper)
         if head and _LEIBNIZ_BOTTOM.match(lower) and head[1] == lower.strip()[0] and not self.is_product(head, upper):
@@ -305,7 +314,8 @@ class _Latex:
                 out.extend(pair for pair in top[split:] if pair[0] != " ")
             out.extend([("/", at), *bottom])
             return end
-        out.extend([("(", at), ("(", at), *top, (")", at), ("/", at), ("(", at), *bottom, (")", at), (")", end - 1)])
+        out.extend([("(", at), ("(", at), *top, (")", middle - 1), ("/", middle - 1), ("(", middle), *bottom, (")", end - 1)])
+        out.append((")", end - 1))
         return end
 
     def is_product(self, head: re.Match[str], upper: str) -> bool:

@@ -112,14 +112,14 @@ class _Parse:
     def run(self) -> ex.System:
         decls = self._declared()
         body = declarations.fold(self.text[self.start :])
-        origin: Sequence[int] | None = range(self.start, len(self.text) + 1) if self.start else None
+        origin: Sequence[Span] | None = [Span(k, k + 1) for k in range(self.start, len(self.text))] if self.start else None
         if "\\" in body and re.search(r"\\[A-Za-z]", body):
             try:
                 body, places = translate(body, _names_of(decls), decls.time or "t")
             except LanguageError as error:
                 error.spans = tuple(Span(s.start + self.start, s.stop + self.start) for s in error.spans)
                 raise
-            origin = [self.start + place for place in places]
+            origin = [Span(self.start + place.start, self.start + place.stop) for place in places]
         lexemes, decls = self._lexemes(body, origin, decls)
         if not any(lexeme.kind != "SEP" for lexeme in lexemes):
             raise self._all(OpSyntaxError("the text is empty", code="E004", suggestion="write an operator such as laplace(u)"))
@@ -133,7 +133,9 @@ class _Parse:
         declarations.check_distinct(decls)
         if len(decls.fields) + len(decls.params) > MAX_NAMES:
             raise OpLimitError(f"more than {MAX_NAMES} names", code="E309")
-        classifier = Classifier(decls, definitions=definitions, ambiguous=inference.ambiguous)
+        classifier = Classifier(
+            decls, definitions=definitions, ambiguous=inference.ambiguous, only_before_operators=inference.only_before_operators
+        )
         tokens = classifier.run(lexemes)
         self.errors += classifier.errors
         statements, builder = self._statements(tokens, classifier)
@@ -167,7 +169,7 @@ class _Parse:
         return decls
 
     def _lexemes(
-        self, body: str, origin: Sequence[int] | None, decls: ex.Declarations
+        self, body: str, origin: Sequence[Span] | None, decls: ex.Declarations
     ) -> tuple[list[Lexeme], ex.Declarations]:
         known = [c.name for c in decls.coords] if "coords" in decls.given else None
         tensors = frozenset(
@@ -191,7 +193,7 @@ class _Parse:
         return _joined([*self.errors, error])
 
     def _statements(self, tokens: list[Classified], classifier: Classifier) -> tuple[list[ex.Node], Builder]:
-        builder = Builder(tokens, classifier)
+        builder = Builder(tokens, classifier, self.text)
         if self.errors:
             # What the scanner or the names have refused stands in the tokens as a place-holder; look for more errors only
             # where the shape of the text is intact.

@@ -73,7 +73,7 @@ class Lexeme:
     span: Span
     value: object = None
     tight: bool = False
-    """No blank before the next token."""
+    """No blank before the next token in what the user wrote."""
 
 
 def _order(match: re.Match[str], first: int) -> int | None:
@@ -96,7 +96,7 @@ class Scanner:
         vectors: frozenset[str] = frozenset(),
         declared: frozenset[str] = frozenset(),
         tensors: frozenset[str] = frozenset(),
-        origin: Sequence[int] | None = None,
+        origin: Sequence[Span] | None = None,
     ) -> None:
         self.text = text
         self.coords = coords
@@ -124,13 +124,17 @@ class Scanner:
         """Map a place in the scanned text to the user's text."""
         if self.origin is None:
             return Span(start, stop)
-        first = self.origin[start] if start < len(self.origin) else (self.origin[-1] + 1 if self.origin else 0)
-        last = self.origin[stop - 1] + 1 if 0 < stop <= len(self.origin) else first + 1
+        end = self.origin[-1].stop if self.origin else 0
+        first = self.origin[start].start if start < len(self.origin) else end
+        last = self.origin[stop - 1].stop if 0 < stop <= len(self.origin) else first + 1
         return Span(first, max(last, first + 1))
 
     def emit(self, kind: str, start: int, stop: int, value: object = None) -> None:
         """Append a lexeme."""
-        tight = stop < len(self.text) and not self.text[stop].isspace()
+        next_ = stop
+        if self.origin is not None and stop + 1 < len(self.text) and self.origin[stop] == self.origin[stop + 1]:
+            next_ += self.text[stop].isspace()  # a blank that stands in the translation only
+        tight = next_ < len(self.text) and not self.text[next_].isspace()
         self.out.append(Lexeme(kind, self.text[start:stop], self.span(start, stop), value, tight))
 
     def fail(self, message: str, start: int, stop: int, code: str, suggestion: str | None = None) -> None:
@@ -206,8 +210,10 @@ class Scanner:
         if not literal.isascii():
             self.fail("write numbers with the digits 0-9", at, match.end(), "E016")
             literal = "1"
-        if self.out and self.out[-1].kind == "NUMBER" and self.out[-1].tight:
-            self.fail("a number has one decimal point", at, match.end(), "E018", "write * between two numbers")
+        before = self.out[-1] if self.out and self.out[-1].tight else None
+        if before is not None and (before.kind == "NUMBER" or (before.kind in _VALUES and literal.startswith("."))):
+            what = "a number has one decimal point" if before.kind == "NUMBER" else "a decimal point stands between two factors"
+            self.fail(what, at, match.end(), "E018", "write * between two factors")
         self.emit("NUMBER", at, match.end(), Fraction(literal.rstrip(".") if literal.endswith(".") else literal))
         return match.end()
 
@@ -449,7 +455,7 @@ class Scanner:
         position = operand[0]
         while position < operand[1]:
             position = self._next(position)
-        self.emit("CLOSE", operand[1] - 1, operand[1])
+        self.emit("CLOSE", operand[1] - 1, end)
         return end
 
 

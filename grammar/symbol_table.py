@@ -56,9 +56,11 @@ class Classifier:
     """Turns the lexemes of one text into terminals."""
 
     def __init__(
-        self, declarations: ex.Declarations, *, definitions: Sequence[str] = (), ambiguous: frozenset[str] = frozenset()
+        self, declarations: ex.Declarations, *, definitions: Sequence[str] = (), ambiguous: frozenset[str] = frozenset(),
+        only_before_operators: frozenset[str] = frozenset(),
     ) -> None:
         self.ambiguous = ambiguous
+        self.only_before_operators = only_before_operators
         self.decls = declarations
         self.coords = [c.name for c in declarations.coords if c.size is None]
         self.vectors = {c.name: c.size for c in declarations.coords if c.size is not None}

@@ -52,7 +52,9 @@ class Builder(Runs):
 
     # ------------------------------------------------------------------------------ statements
     def on_start(self, children: list[Any]) -> list[ex.Node]:
-        return [child for child in children if isinstance(child, (ex.Definition, ex.EquationNode))]
+        statements: list[ex.Node] = [child for child in children if isinstance(child, (ex.Definition, ex.EquationNode))]
+        self.check_called_parameters(statements)
+        return statements
 
     def on_definition(self, children: list[Any]) -> ex.Node:
         _, name, _, value = children
@@ -77,8 +79,8 @@ class Builder(Runs):
         token: Classified = children[0]
         powers: list[Postfix] = children[1:]
         span = token.lexeme.span
-        if len(powers) > 1:
-            raise OpSyntaxError("two powers on one operator", code="E024", spans=(powers[1].span,))
+        if powers and powers[0].chained:
+            raise OpSyntaxError("two powers on one operator", code="E024", spans=(powers[0].span,))
         symbol = token.lexeme.text if isinstance(token.payload, ex.Node) else ""
         if isinstance(token.payload, ex.Nabla) and token.payload.name == "hess" and token.lexeme.text == "D" and not powers:
             raise OpNameError("'D' is not declared", code="E102", spans=(span,),
@@ -101,11 +103,8 @@ class Builder(Runs):
             op = ops.pop(0)
             after_power, before = before == "power", op.kind
             if op.kind == "power":
-                chain = [op]
-                while ops and ops[0].kind == "power":
-                    chain.append(ops.pop(0))
                 bare = isinstance(atom, Group) and atom.bracket == "(" and id(node) in opened
-                node = self._power(node, chain, isinstance(atom, Group))
+                node = self._power(node, op)
                 if bare:
                     self.raised.add(id(node))
             elif op.kind == "sub":
@@ -114,7 +113,7 @@ class Builder(Runs):
                                         suggestion="write u_x^2 for the square of the derivative, (u^2)_x for the derivative of the square")
                 node = self.names.subscript(node, op.value[0], op.value[1], (node.span or op.span).join(op.span), "u")
             elif op.kind == "prime":
-                if after_power and isinstance(node, ex.Pow) and isinstance(node.exponent, (ex.Field, ex.Param, ex.Ref, ex.Coord)):
+                if after_power and id(node) in self.named_exponents:
                     raise OpSyntaxError("a prime after an exponent has two readings", code="E047", spans=(op.span,),
                                         suggestion="write (u^v)' or u^(v')")
                 node = self._prime(node, op)
@@ -127,24 +126,22 @@ class Builder(Runs):
                 return [node, *self.on_factor([made, *ops])]
         return [self.checked(node)]
 
-    def _power(self, base: ex.Node, chain: list[Postfix], grouped: bool) -> ex.Node:
-        exponent = chain[-1].value
-        for op in reversed(chain[:-1]):
-            exponent = self.checked(ex.Pow(op.value, exponent, span=op.span))
-        marked = chain[0]
-        if isinstance(marked.value, PrimeOrder):
-            return self._derivative_of_only_coordinate(base, marked.value.order, marked.span)
-        if isinstance(exponent, ex.Node) and is_operator(exponent):
+    def _power(self, base: ex.Node, power: Postfix) -> ex.Node:
+        exponent = power.value
+        if isinstance(exponent, PrimeOrder):
+            return self._derivative_of_only_coordinate(base, exponent.order, power.span)
+        if is_operator(exponent):
             raise OpSyntaxError("an operator cannot be an exponent", code="E024", spans=spans_of_node(exponent))
-        span = (base.span or chain[0].span).join(chain[-1].span)
-        if isinstance(base, ex.Const) and base.name == "e":
-            return self.checked(ex.Call("exp", (exponent,), span=span))
+        span = (base.span or power.span).join(power.span)
         if is_operator(base):
             if isinstance(base, ex.Call):
                 raise OpSyntaxError("(u·∇)^n is not supported", code="E025", spans=(span,),
                                     suggestion="write (u·∇)((u·∇)u)")
             return self._operator_power(base, exponent, "", span)
-        return self.checked(ex.Pow(base, exponent, span=span))
+        natural = isinstance(base, ex.Const) and base.name == "e"
+        node = self.checked(ex.Call("exp", (exponent,), span=span) if natural else ex.Pow(base, exponent, span=span))
+        self.note_exponent(node, exponent, power, natural=natural)
+        return node
 
     def _prime(self, node: ex.Node, op: Postfix) -> ex.Node:
         return self._derivative_of_only_coordinate(node, op.value, op.span)
@@ -174,16 +171,18 @@ class Builder(Runs):
 
     def on_power(self, children: list[Any]) -> Postfix:
         first: Classified = children[0]
+        above: Postfix | None = children.pop() if isinstance(children[-1], Postfix) else None
         if first.kind == "SUPER":
             size: ex.Node = ex.Num(Fraction(abs(int(str(first.payload)))), span=first.lexeme.span)
             raised = ex.Neg(size, span=size.span) if int(str(first.payload)) < 0 else size
-            return Postfix("power", self.checked(raised), first.lexeme.span)
+            return self._raised(self.checked(raised), False, above, first.lexeme.span, open_=False)
         atom = children[-1]
         if any(c.lexeme.text == "+" for c in children[1:-1]):
             raise OpSyntaxError("an exponent is missing", code="E080", spans=(first.lexeme.span,),
                                 suggestion="write u^2, u^(k+1) or u**2")
         negative = sum(1 for c in children[1:-1] if c.lexeme.text == "-") % 2 == 1
         span = first.lexeme.span.join(span_of(atom))
+        open_ = not isinstance(atom, Group)
         if isinstance(atom, Group):
             if atom.bracket == "(" and isinstance(atom.node, ex.Num) and atom.node.value.denominator == 1 and not negative:
                 raise OpSyntaxError(
@@ -193,10 +192,24 @@ class Builder(Runs):
                 )
             inner = atom.node
             if atom.bracket == "{" and id(inner) in self.grouped and isinstance(inner, ex.Num) and inner.value >= 1:
+                if above is not None or negative:
+                    raise OpSyntaxError("the order of a derivative takes no power", code="E043", spans=(span,),
+                                        suggestion="write u^{…} for a power")
                 return Postfix("power", PrimeOrder(int(inner.value), span=span), span)
             atom = inner
-        value = self.checked(ex.Neg(atom, span=span)) if negative else atom
-        return Postfix("power", value, span)
+        return self._raised(atom, negative, above, span, open_=open_)
+
+    def _raised(self, value: ex.Node, negative: bool, above: Postfix | None, span: Span, *, open_: bool) -> Postfix:
+        """An exponent with the power that stands on it; the sign in front takes both."""
+        if above is not None:
+            if isinstance(above.value, PrimeOrder):
+                raise OpSyntaxError("a derivative in an exponent is written out", code="E043", spans=(above.span,),
+                                    suggestion="write u^(d^2v/dx^2)")
+            span = span.join(above.span)
+            value = self._power(value, above)
+        if negative:
+            value = self.checked(ex.Neg(value, span=span))
+        return Postfix("power", value, span, open=open_ or (above is not None and above.open), chained=above is not None)
 
     def on_number(self, children: list[Any]) -> ex.Node:
         token: Classified = children[0]
@@ -230,7 +243,9 @@ class Builder(Runs):
         if len(operand) != 1 or not isinstance(token.payload, ex.Node):
             raise OpSyntaxError("a Leibniz quotient takes one operand", code="E020", spans=(token.lexeme.span,))
         span = token.lexeme.span.join(children[3].lexeme.span)
-        return self.checked(ex.Apply(token.payload, operand[0], span=span))
+        node = self.checked(ex.Apply(token.payload, operand[0], span=span))
+        self.derivatives.add(id(node))
+        return node
 
     def on_argument(self, children: list[Any]) -> Argument:
         if len(children) == 1:

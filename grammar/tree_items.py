@@ -49,6 +49,10 @@ class Postfix:
     kind: str
     value: Any
     span: Span
+    open: bool = False
+    """An exponent that no bracket closes, so that what follows may belong to it."""
+    chained: bool = False
+    """A power with another one on it."""
 
 
 Item = Prefix | ex.Node

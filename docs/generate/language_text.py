@@ -17,8 +17,8 @@ NOTATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "operators as values": ('coords="t x", fields="u", params="nu"', (
         "(d_t - nu*lap) u", "(1 + ∇²)² u", "laplace(u^3 - u - nu*laplace(u))")),
     "binding": ('coords="t x y", fields="u v w[2]", params="nu k a_ij", functions="R"', (
-        "a_ij d_i d_j u v", "d_x u v", "d_x(u v)", "Δ²u", "(Δu)²", "∇²u", "u_x^2", "1/2 u", "nu/k u", "sin u + 1", "sin²u", "u(t,x,y)",
-        "u(1-u)", "k(1-u)", "R(1-u)", "-u^2", "2^-1 u", "u v_x w_1")),
+        "a_ij d_i d_j u v", "d_x u v", "d_x(u v)", "Δ²u", "(Δu)²", "∇²u", "u_x^2", "1/2 u", "nu/k u", "sin u + 1", "sin²u", "u(t,x,y)", "u(x,y,t)",
+        "u(1-u)", "k(1-u)", "R(1-u)", "-u^2", "2^-u^2", "2^3^k", "u/(2 v)", "u^(1/2)", "e^{-u}/2", "d_i u d_i v", "u v_x w_1")),
     "LaTeX": ('coords="t x", fields="u", params="nu"', (
         r"\partial_t u + u\,\partial_x u = \nu \frac{\partial^2 u}{\partial x^2}", r"\dot{u} = \nu u_{xx}", r"\nabla^2 u",
         r"6uu_{x} + \nu u", r"\frac12 \left|\nabla u\right|^2")),
@@ -103,10 +103,15 @@ by the exact product and chain rule.
 ## What binds to what
 
 Juxtaposition multiplies, with a blank between names (`uu_x` is one unknown name). A prefix operator acts on the next factor with its
-power or call, not on the product. A field before a list of coordinates is the field itself. Readings that may surprise warn.
+power or call, not on the product. Powers are taken from the right, and a sign in an exponent takes the whole exponent: `2^-x^2` is
+2^(−(x²)), `-x^2` is −(x²). Products and quotients are taken from the left. A field before a list of coordinates is the field itself;
+the list may name some of them, and time at any place, the others in their declared order. Readings that may surprise warn.
 """, "<binding>", r"""
 Refused, because both readings are common: `u(t-1)` (delay or product?), `u^(2)` (power or derivative?), `∇·k∇u`, `sin 2 x`, `tan⁻¹ u`,
-`u^n'`, nested bars, a function name without argument.
+`u^n'`, nested bars, a function name without argument; a product glued to a slash, `u/2x` (`1/2 u` and `u/(2x)` stand); a slash or a
+factor that may belong to an exponent or to the argument of a function, `u^1/2`, `e^-x/2`, `e^-2x`, `cos u/2`; the derivative of
+anything but a field before another derivative, `∂_x k ∂_x u`; a parameter before a parenthesis where it is differentiated,
+`d_x(k(u) u_x)` (declare `functions="k"`, or write `k*u`); exchanged coordinates, `u(y, x)`.
 
 ## Functions
 """, "<functions>", r"""

@@ -102,7 +102,7 @@ class _Text:
                 head = self._left(factors[0])
                 return "*".join([head, *(self.show(f, _POWER) for f in factors[1:])]), _PRODUCT
             case ex.Div(top=top, bottom=bottom):
-                left = self.show(top, _PRODUCT)
+                left = self.show(top, _ATOM if _ends_in_first_power(top) else _PRODUCT)
                 return f"{left}/{self.show(bottom, _POWER)}", _PRODUCT
             case ex.Pow(base=base, exponent=exponent):
                 return f"{self.show(base, _ATOM)}^{self._exponent(exponent)}", _POWER
@@ -210,6 +210,12 @@ class _Text:
         # Prefixes act from the right, so a chain of them needs no parentheses.
         chain = isinstance(operand, ex.Apply)
         return f"{head} {self.show(operand, _POWER if chain else _ATOM)}", _POWER
+
+
+def _ends_in_first_power(node: ex.Node) -> bool:
+    """``u^1/2`` is refused, so ``(u^1)/2`` keeps its parentheses."""
+    last = node.factors[-1] if isinstance(node, ex.Mul) else node
+    return isinstance(last, ex.Pow) and isinstance(last.exponent, ex.Num) and last.exponent.value == 1
 
 
 def _number(value: Fraction) -> tuple[str, int]:
