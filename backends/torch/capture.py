@@ -23,9 +23,11 @@ from opdsl.backends.torch import (
     primitives_matrix,  # noqa: F401
 )
 from opdsl.backends.torch.decompositions import decompose
+from opdsl.backends.torch.draws import Repeating
 from opdsl.backends.torch.graph import FIX, Builder
+from opdsl.backends.torch.isolation import isolated, untouched
 from opdsl.backends.torch.tape import HALVES, Mutation, Tape
-from opdsl.backends.torch.trace import isolated, trace, untouched
+from opdsl.backends.torch.trace import trace
 from opdsl.errors import CaptureError, OpdslError, RowMixingError, ShapeError
 from opdsl.jets.graph import Graph, evaluate
 
@@ -58,15 +60,14 @@ def capture(function: Callable[..., Any], x: Tensor, params: Any = None) -> Reco
         given = iter(made)
         return function(pytree.tree_unflatten([next(given) if isinstance(v, Tensor) else v for v in leaves], tree), points)
 
-    with isolated(x) as ambient, untouched(function):
-        random, wide = _Random(x), x.dtype in HALVES
+    with isolated() as ambient, untouched(function):
+        wide = x.dtype in HALVES
         tape, output = _run(call, x, arrays, ambient, wide)
         more: Tape | None = None
         second: Any = None
         try:
             with torch.no_grad():
                 wider = torch.cat([tape.values[0].detach(), tape.values[0][:1].detach()]).requires_grad_(x.requires_grad)
-            random.restore()
             more, second = _run(call, wider, arrays, ambient, wide)
         except OpdslError:
             # A function with one constant per point works for this number of points only.
@@ -75,11 +76,11 @@ def capture(function: Callable[..., Any], x: Tensor, params: Any = None) -> Reco
         builder = Builder(tape, more, (number,), x.shape[0], len(arrays))
         graph = builder.graph()
         with torch.no_grad():
-            _check_rows(graph, builder, output.detach(), random)
+            _check_rows(graph, builder, output.detach())
             if x.shape[0] == 1 and more is not None:
                 # One row cannot show mixing: look at the run with two.
                 pair = Builder(more, None, (more.number[id(second)],), 2, len(arrays))
-                _check_rows(pair.graph(), pair, second.detach(), random)
+                _check_rows(pair.graph(), pair, second.detach())
     constants = tuple(tape.foreign[i] for i in builder.kept)
     return Recorded(
         Capture(graph, constants, builder.key()),
@@ -87,20 +88,6 @@ def capture(function: Callable[..., Any], x: Tensor, params: Any = None) -> Reco
         not tape.reads_constants,
         tape.mutates_constants,
     )
-
-
-class _Random:
-    """The random state, to repeat a run with the same dropout masks."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.device = x.device if x.device.type == "cuda" else None
-        self.state = torch.random.get_rng_state()
-        self.cuda = None if self.device is None else torch.cuda.get_rng_state(self.device)
-
-    def restore(self) -> None:
-        torch.random.set_rng_state(self.state)
-        if self.cuda is not None:
-            torch.cuda.set_rng_state(self.cuda, self.device)
 
 
 def _run(
@@ -148,7 +135,7 @@ def _check_output(tape: Tape, output: Any, x: Tensor, second: Any) -> int:
     return tape.number[id(output)]
 
 
-def _check_rows(graph: Graph, builder: Builder, output: Tensor, random: _Random) -> None:
+def _check_rows(graph: Graph, builder: Builder, output: Tensor) -> None:
     """Change some rows: the others must not notice. Unchanged rows must also come out as in the run itself."""
     tape, n = builder.tape, builder.n
     seeded = [s for s in tape.steps if torch.Tag.nondeterministic_seeded in s.call.op.tags]
@@ -158,8 +145,8 @@ def _check_rows(graph: Graph, builder: Builder, output: Tensor, random: _Random)
     constants = [tape.values[tape.foreign_numbers[i]].detach() for i in builder.kept]
 
     def run(points: Tensor) -> Tensor:
-        random.restore()
-        return evaluate(graph, points, constants)[0]  # type: ignore[no-any-return]
+        with Repeating():
+            return evaluate(graph, points, constants)[0]  # type: ignore[no-any-return]
 
     shift = 0.37 + 0.1 * torch.arange(x.shape[1], dtype=x.dtype, device=x.device)
     halves = [slice(n // 2, n), slice(0, n // 2)]

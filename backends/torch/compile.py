@@ -14,10 +14,14 @@ import torch.fx
 from torch import Tensor
 
 from opdsl.backends.base import Evaluator
+from opdsl.backends.torch.custom_functions import custom_functions
 from opdsl.backends.torch.decompositions import without_gaps
+from opdsl.backends.torch.draws import Repeating
+from opdsl.backends.torch.isolation import isolated
+from opdsl.backends.torch.lifting import stand_in
+from opdsl.backends.torch.recorder import Recorder
 from opdsl.backends.torch.simplify import simplify
-from opdsl.backends.torch.tape import Recorder, Slot, Tape, aten, up
-from opdsl.backends.torch.trace import custom_functions, isolated, stand_in
+from opdsl.backends.torch.tape import Slot, Tape, aten, up
 from opdsl.errors import BackendError
 
 Bindings = Mapping[str, Any]
@@ -33,8 +37,7 @@ def compile_evaluator(
     """
     constants, x, bindings = example[0], up(example[1]), example[2]
     names = sorted(bindings)
-    with isolated(x), torch.no_grad():
-        state = torch.random.get_rng_state()
+    with isolated(), torch.no_grad():
         flat = [[stand_in(c) for c in group] for group in constants]
         points, given = stand_in(x), {name: stand_in(up(_tensor(bindings[name], x))) for name in names}
         inputs = [*(c for group in flat for c in group), points, *given.values()]
@@ -42,13 +45,12 @@ def compile_evaluator(
         for tensor in inputs:
             tape.add(tensor, True)
         recorder = Recorder(tape, without_gaps, allow_reads=False)
-        with torch.enable_grad(), custom_functions(recorder), recorder:
+        with torch.enable_grad(), custom_functions(), recorder:
             results = tuple(evaluator.call(flat, points, given))
         if tape.custom:
             # A custom autograd.Function has a derivative of its own, which only autograd itself can use.
             return lambda c, p, b: evaluator.call(c, up(p), {name: up(_tensor(b[name], p)) for name in names})
         program = _program(tape, len(inputs), results)
-        torch.random.set_rng_state(state)
         _verify(program, tape, len(inputs), results)
 
     def run(constants: Sequence[Sequence[Tensor]], x: Tensor, bindings: Bindings) -> tuple[Tensor, ...]:
@@ -82,7 +84,12 @@ def _program(tape: Tape, count: int, results: Sequence[Tensor]) -> torch.fx.Grap
     for step in reversed(steps):
         operands = [nodes[i] for i in step.inputs]
         args = tuple(_filled(a, operands) for a in step.call.args)
-        node = graph.call_function(step.call.op, args, {k: _filled(v, operands) for k, v in step.call.kwargs.items()})
+        kwargs = {k: _filled(v, operands) for k, v in step.call.kwargs.items()}
+        if (own := kwargs.get("generator")) is not None:
+            # A generator of the user's has no spelling in the code of a program.
+            setattr(root, f"generator_{id(own)}", own)
+            kwargs["generator"] = graph.get_attr(f"generator_{id(own)}")
+        node = graph.call_function(step.call.op, args, kwargs)
         if not step.several:
             node.meta["val"] = _meta(tape.values[step.outputs[0]])
         for k, o in enumerate(step.outputs):
@@ -133,7 +140,8 @@ def _filled(value: Any, operands: Sequence[Any]) -> Any:
 
 def _verify(program: torch.fx.GraphModule, tape: Tape, count: int, results: Sequence[Tensor]) -> None:
     """Compare with the recording, up to rounding on the scale of the intermediate values: results may cancel to zero."""
-    again = program(*tape.values[:count])
+    with Repeating():
+        again = program(*tape.values[:count])
     sizes = [v.detach().abs().amax() for v in tape.values if v.numel() and (v.is_floating_point() or v.is_complex())]
     scale = max((float(s) for s in sizes if torch.isfinite(s)), default=1.0)
     for a, b in zip(results, again, strict=True):

@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._decomp import decompositions as steps
 
+from opdsl.backends.torch.layers import attention
 from opdsl.backends.torch.primitives import lookup
 from opdsl.backends.torch.tape import aten
 
@@ -164,11 +166,41 @@ def _gru_cell(
     return (state - new) * update + new, x
 
 
+def _one_layer_lstm(x: Tensor, w: Tensor, v: Tensor, x_bias: Tensor, h_bias: Tensor, h: Tensor, c: Tensor, reverse: bool, *rest: Any) -> Any:
+    """A layer as oneDNN carries it out in single precision; found in scripted modules, whose calls nobody sees."""
+    biases = bool(rest[4])
+    weights = [w, v, x_bias, h_bias] if biases else [w, v]
+    out, (last, cell) = steps.one_layer_lstm(x, (h.squeeze(0), c.squeeze(0)), weights, biases, reverse)
+    return out, last, cell, torch.empty(0)
+
+
+def _fused_attention(op: Any) -> Callable[..., Any]:
+    """The output of a fused kernel of attention; what else it gives is for its own backward."""
+    names = [a.name for a in op._schema.arguments]
+
+    def build(*args: Any, **kwargs: Any) -> Any:
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        if given.get("return_debug_mask"):
+            return NotImplemented
+        mask = given.get("attn_mask", given.get("attn_bias"))
+        query, key, value = given["query"], given["key"], given["value"]
+        out = attention(query, key, value, mask, given.get("dropout_p", 0.0), given.get("is_causal", False), given.get("scale"))
+        return out, *(torch.empty(0) if "Tensor" in str(r.type) else 0 for r in op._schema.returns[1:])
+
+    return build
+
+
 def _biased(gates: Tensor, bias: Tensor | None) -> Tensor:
     return gates if bias is None else gates + bias
 
 
 _OWN: dict[Any, Callable[..., Any]] = {
+    aten.mkldnn_rnn_layer.default: _one_layer_lstm,
+    aten.cudnn_grid_sampler.default: lambda x, grid: aten.grid_sampler_2d.default(x, grid, 0, 0, True),
+    **{op: _fused_attention(op) for op in (
+        aten._scaled_dot_product_flash_attention_for_cpu.default, aten._scaled_dot_product_flash_attention.default,
+        aten._scaled_dot_product_efficient_attention.default, aten._scaled_dot_product_cudnn_attention.default,
+    )},
     aten.addmm.default: _addmm,
     aten.baddbmm.default: _baddbmm,
     aten.addmv.default: _addmv,

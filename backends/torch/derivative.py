@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from opdsl.backends.torch.decompositions import decompose
+from opdsl.backends.torch.isolation import isolated
+from opdsl.backends.torch.lifting import stand_in
 from opdsl.backends.torch.primitives import Facts, registered_name
 from opdsl.backends.torch.tape import CustomFunction, Mutation, Tape
-from opdsl.backends.torch.trace import isolated, record_under, stand_in
+from opdsl.backends.torch.trace import record_under
 from opdsl.errors import CaptureError, MissingRuleError
 
 
@@ -44,7 +46,7 @@ def tangent_program(facts: Facts, primals: Sequence[Tensor], moving: Sequence[in
     Raises:
         MissingRuleError: autograd cannot differentiate the operator, or not its backward.
     """
-    with isolated(primals[0]) as ambient:
+    with isolated() as ambient:
         operands = [stand_in(p) for p in primals]
         tape, outputs = _recorded(facts, operands, moving, smooth, ambient)
         points = [axis for i, axis in enumerate(facts.batch_axes) if i in moving]
