@@ -8,11 +8,14 @@ from typing import Any
 from opdsl.errors import OpLimitError, OpNameError, OpSyntaxError, Span
 from opdsl.grammar.declarations import MAX_ORDER
 from opdsl.grammar.symbol_table import FUNCTIONS, Classified
-from opdsl.grammar.tree_items import Argument, Group, Postfix, calls_user, shown, spans_of_node
+from opdsl.grammar.tree_items import Argument, Group, Postfix, calls_user, has_field, shown, spans_of_node
 from opdsl.grammar.two_readings import TwoReadings
 from opdsl.language import tree as ex
 from opdsl.language.operator_application import is_operator
 from opdsl.language.residual import ELEMENTARY
+
+Where = tuple[tuple[str, ex.Node], ...]
+"""Coordinates and the values they are fixed at."""
 
 
 class Calls(TwoReadings):
@@ -29,28 +32,25 @@ class Calls(TwoReadings):
         values = [a.left for a in arguments]
         names = [v.name for v in values if isinstance(v, ex.Coord)]
         evaluable = not isinstance(node, (ex.Num, ex.Coord, ex.Const))
-        if len(names) == len(values) and evaluable and len(set(names)) == len(names):
+        quotient = id(node) in self.quotients
+        everywhere = len(names) == len(values) and len(set(names)) == len(names)
+        if everywhere and evaluable and (not quotient or len(names) == len(self.names.decls.coords)):
             self._declared_order(node, names, span)
+            if quotient and len(names) == 1:
+                self.warn(f"∂u/∂{names[0]} ({names[0]}) is the derivative at {names[0]}; write {names[0]}*∂u/∂{names[0]} for the product")
             return node
+        if evaluable and (where := self._positions(node, values, span)):
+            return self._at(node, where, span)
         if len(values) > 1:
-            missing = [c for c in self.names.coords if c not in names]
-            values_given = [v for v in values if not isinstance(v, ex.Coord)]
-            fixed = evaluable and len(values_given) == len(missing) and not any(
-                isinstance(n, ex.Field) for v in values_given for n in ex.walk(v)
-            )
-            raise OpSyntaxError(
-                f"{shown(node)} is no function; a list of arguments must be coordinates", code="E041", spans=(span,),
-                suggestion=f"write {getattr(node, 'name', 'u')}({missing[0]}=…) for the value at a place"
-                if fixed
-                else "declare functions=… for a function, or write a product with *",
-            )
+            raise self._no_function(node, values, span)
         only = values[0]
         bare = not any(isinstance(n, (ex.Field, ex.Param, ex.Ref)) or calls_user(n, self.names) for n in ex.walk(only))
-        if evaluable and bare:
+        if evaluable and bare and not quotient:
             name = shown(node)
+            first = self.names.decls.coords[0].name
             raise OpSyntaxError(
                 f"{name}(…): a delay, a value at a point, or a product?", code="E042", spans=(span,),
-                suggestion=f"write {name}*(…) for a product, {name}(x=0) for a value; delays are not supported",
+                suggestion=f"write {name}*(…) for a product, {name}({first}=0) for a value; delays are not supported",
             )
         self.note_call(node, only, op.span)
         return Group(only, "(", op.span)
@@ -65,6 +65,32 @@ class Calls(TwoReadings):
                 f"{shown_}({', '.join(names)}): the coordinates are declared in the order {listed}", code="E057", spans=(span,),
                 suggestion=f"write {shown_}({', '.join(order)}) for {shown_} itself; exchanging its arguments is not supported",
             )
+
+    def _positions(self, node: ex.Node, values: list[ex.Node], span: Span) -> Where:
+        """``u(0, x)``, ``y(0)``: values in the places of coordinates; none where this is no such list."""
+        coords = [c.name for c in self.names.decls.coords]
+        given = [v for v in values if not isinstance(v, ex.Coord)]
+        if len(values) != len(coords) or not given or not has_field(node) or not all(map(_is_place, given)):
+            return ()
+        if len(coords) == 1 and any(isinstance(n, ex.Add) for n in ex.walk(given[0])) and any(isinstance(n, ex.Param) for n in ex.walk(given[0])):
+            return ()  # ``u(a - b)`` is a product
+        named = [v.name for v in values if isinstance(v, ex.Coord)]
+        missing = [name for name in coords if name not in named]
+        if len(missing) != len(given):
+            return ()
+        in_order = all(v.name == name for v, name in zip(values, coords, strict=True) if isinstance(v, ex.Coord))
+        if len(given) > 1 and not in_order:
+            return ()
+        return tuple(zip(missing, given, strict=True))
+
+    def _no_function(self, node: ex.Node, values: list[ex.Node], span: Span) -> OpSyntaxError:
+        name = getattr(node, "name", "u")
+        coords = [c.name for c in self.names.decls.coords]
+        hint = "declare functions=… for a function, or write a product with *"
+        if has_field(node) and all(isinstance(v, ex.Coord) or _is_place(v) for v in values):
+            hint = f"write {name}({coords[0]}=…) for the value at a place, or all of {name}({', '.join(coords)})"
+        return OpSyntaxError(f"{shown(node)} is no function; a list of arguments must be coordinates", code="E041", spans=(span,),
+                             suggestion=hint)
 
     def _restriction(self, node: ex.Node, arguments: list[Argument], span: Span) -> ex.Node:
         where: list[tuple[str, ex.Node]] = []
@@ -85,9 +111,24 @@ class Calls(TwoReadings):
                     raise OpSyntaxError("the value of a coordinate cannot depend on a field", code="E405",
                                         spans=spans_of_node(argument.right))
                 where.append((name, argument.right))
+        return self._at(node, tuple(where), span)
+
+    def _at(self, node: ex.Node, where: Where, span: Span) -> ex.Node:
         if any(isinstance(n, ex.At) for n in ex.walk(node)):
             raise OpSyntaxError("a restriction of a restriction", code="E404", spans=(span,))
-        return self.checked(ex.At(node, tuple(where), span=span))
+        for name, _ in where:
+            if name in self.names.vectors:
+                raise OpNameError(f"{name} is a coordinate vector", code="E107", spans=(span,), suggestion=f"fix its components: u({name}_0=0)")
+        return self.checked(ex.At(node, where, span=span))
+
+    def _warn_loose_terms(self, sides: list[ex.Node]) -> None:
+        """In ``u_xx = u(x=0)`` the first term is taken at x = 0 too, as is everything in a condition that names no place."""
+        terms = [term for side in sides for term in _terms(side)]
+        places = [n for term in terms for n in ex.walk(term) if isinstance(n, ex.At)]
+        loose = [t for t in terms if has_field(t) and not any(isinstance(n, ex.At) for n in ex.walk(t))]
+        if places and loose:
+            where = ", ".join(name for name, _ in places[0].where)
+            self.warn(f"a term without a place is taken at the same {where} as the others; write u({where}=…) in each to be explicit")
 
     # ------------------------------------------------------------------------------ functions
     def on_function(self, children: list[Any]) -> ex.Node:
@@ -158,6 +199,17 @@ class Calls(TwoReadings):
         if len(axes) > MAX_ORDER:
             raise OpLimitError(f"a derivative of order {len(axes)}; the limit is {MAX_ORDER}", code="E304", spans=(span,))
         return self._apply(ex.Partial(tuple(axes), span=span), arguments[0].left, span)
+
+
+def _is_place(node: ex.Node) -> bool:
+    """A number or parameters, without coordinates and unknowns."""
+    return not any(isinstance(n, (ex.Field, ex.Coord, ex.Ref, ex.At, ex.Apply, ex.Indexed)) or is_operator(n) for n in ex.walk(node))
+
+
+def _terms(node: ex.Node) -> list[ex.Node]:
+    if isinstance(node, ex.Add):
+        return [term for part in node.terms for term in _terms(part)]
+    return _terms(node.operand) if isinstance(node, ex.Neg) else [node]
 
 
 def _rewritten(name: str, values: list[ex.Node], span: Span) -> ex.Node:

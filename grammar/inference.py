@@ -81,8 +81,13 @@ def _one_word(text: str) -> set[str]:
     return set(text) if len(set(text)) == 1 else {text}
 
 
-def infer(declarations: ex.Declarations, lexemes: Sequence[Lexeme], definitions: Sequence[str]) -> Inference:
-    """Add fields and parameters for the names that are not declared."""
+def infer(
+    declarations: ex.Declarations, lexemes: Sequence[Lexeme], definitions: Sequence[str], *, n_is_index: bool = False
+) -> Inference:
+    """Add fields and parameters for the names that are not declared.
+
+    An undeclared n that is no index letter may turn out to be the normal, so it is a parameter here also where ``params=`` is given.
+    """
     worker = _Worker(declarations, definitions)
     found = worker.collect(lexemes)
     fields, params, notes = list(declarations.fields), list(declarations.params), []
@@ -101,7 +106,7 @@ def infer(declarations: ex.Declarations, lexemes: Sequence[Lexeme], definitions:
             ambiguous.add(name)
         elif name in refused or run_together(name, unknowns, known) or suspicion(name, worker.coords, unknowns, known, OPERATORS):
             continue  # the classifier says why
-        elif "params" not in declarations.given:
+        elif "params" not in declarations.given or (name == "n" and not n_is_index):
             shape = ("d",) * use.rank if use.rank else None
             param = ex.ParamDecl(name, shape)
             params.append(param)

@@ -111,7 +111,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "E038": ("D³ u",),
     "E039": ("u'", "u''", "(u v)'"),
     "E040": ("sin(u > 0)", "u(x > 0)", "max(u < v, u)"),
-    "E041": ("u(x, v)", "nu(u, v)", "u(0, x, y)", "u_x(t, 0, y)"),
+    "E041": ("u(x, v)", "nu(u, v)", "u(x, 0, 0)", "u(t-1, x, y)", "u(0, 1)", "nu(0, x, y)"),
     "E042": ("u(t-1)", "u(2x)", "u(0)", "k(1 - x)"),
     "E043": ("u^(2)",),
     "E044": ("sin(u, v)", "where(u > 0, v)", "dot(w)", "laplace(u, v)", "diff(u)", "atan2(u)"),

@@ -11,12 +11,12 @@ from itertools import pairwise
 from lark import Token, UnexpectedInput, UnexpectedToken
 
 from opdsl.errors import LanguageError, OpdslWarning, OpErrors, OpLimitError, OpNameError, OpSyntaxError, Span
-from opdsl.grammar import declarations
+from opdsl.grammar import declarations, normal
 from opdsl.grammar.inference import infer, infer_coords
 from opdsl.grammar.lark_parser import parser
 from opdsl.grammar.latex import translate
 from opdsl.grammar.scanner import Ident, Lexeme, Scanner
-from opdsl.grammar.symbol_table import Classified, Classifier, _letters_used
+from opdsl.grammar.symbol_table import Classified, Classifier, _letters_used, n_is_index
 from opdsl.grammar.syntax_errors import explain, stop_key
 from opdsl.grammar.transformer import Builder
 from opdsl.language import tree as ex
@@ -124,23 +124,27 @@ class _Parse:
         if not any(lexeme.kind != "SEP" for lexeme in lexemes):
             raise self._all(OpSyntaxError("the text is empty", code="E004", suggestion="write an operator such as laplace(u)"))
         definitions = _definitions(lexemes)
+        declared = _names_of(decls)
         own = {p.name for p in decls.params}
         others = [x for x in lexemes if not (isinstance(x.value, Ident) and x.value.full in own)]
         letters = _letters_used(others) | _partial_letters(lexemes)
         decls = replace(decls, params=declarations.index_suffixes(decls.params, letters))
-        inference = infer(decls, lexemes, definitions)
+        inference = infer(decls, lexemes, definitions, n_is_index=n_is_index(lexemes, {*_names_of(decls), *definitions}))
         decls = inference.declarations
         declarations.check_distinct(decls)
         if len(decls.fields) + len(decls.params) > MAX_NAMES:
             raise OpLimitError(f"more than {MAX_NAMES} names", code="E309")
         classifier = Classifier(
-            decls, definitions=definitions, ambiguous=inference.ambiguous, only_before_operators=inference.only_before_operators
-        )
+            decls, definitions=definitions, ambiguous=inference.ambiguous, only_before_operators=inference.only_before_operators,
+            inferred=_names_of(decls) - declared,
+        )  # fmt: skip
         tokens = classifier.run(lexemes)
         self.errors += classifier.errors
         statements, builder = self._statements(tokens, classifier)
         notes = [*inference.notes, *classifier.warnings, *builder.warnings]
         system = self._system(decls, statements, notes)
+        if any(p.name == "n" for p in decls.params) and "n" not in declared:
+            system = normal.settled(system)
         for message in [*classifier.warnings, *builder.warnings]:
             warnings.warn(message, OpdslWarning, stacklevel=4)
         return system

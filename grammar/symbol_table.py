@@ -8,7 +8,7 @@ where that is unambiguous, or is an error with a suggestion.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -57,7 +57,7 @@ class Classifier:
 
     def __init__(
         self, declarations: ex.Declarations, *, definitions: Sequence[str] = (), ambiguous: frozenset[str] = frozenset(),
-        only_before_operators: frozenset[str] = frozenset(),
+        only_before_operators: frozenset[str] = frozenset(), inferred: Collection[str] = (),
     ) -> None:
         self.ambiguous = ambiguous
         self.only_before_operators = only_before_operators
@@ -68,6 +68,7 @@ class Classifier:
         self.params = {p.name: p for p in declarations.params}
         self.functions = frozenset(declarations.functions)
         self.definitions = set(definitions)
+        self.inferred = inferred
         self.errors: list[LanguageError] = []
         self.warnings: list[str] = []
         self.has_complex = any(f.complex for f in declarations.fields)
@@ -79,8 +80,7 @@ class Classifier:
     def run(self, lexemes: Sequence[Lexeme]) -> list[Classified]:
         """Return the terminals; errors are collected in ``errors``."""
         out: list[Classified] = []
-        letters = _letters_used(lexemes)
-        self.normal_is_index = "n" in letters or "n" in self.declared
+        self.n_is_index = n_is_index(lexemes, self.declared - {*self.inferred})
         for k, lexeme in enumerate(lexemes):
             following = lexemes[k + 1] if k + 1 < len(lexemes) else None
             before = lexemes[k - 1] if k else None
@@ -134,7 +134,7 @@ class Classifier:
             case "LPAR":
                 last = out[-1] if out else None
                 called = last is not None and (
-                    last.kind == "FUNCTION"
+                    last.kind in ("FUNCTION", "CLOSE")
                     or (last.kind == "VALUE" and last.lexeme.kind == "NAME")
                     or (last.kind == "PRIME" and len(out) > 1 and out[-2].kind == "VALUE")
                 )
@@ -147,9 +147,19 @@ class Classifier:
     # ------------------------------------------------------------------------------ operators
     def _quotient(self, axes: tuple[tuple[str | None, int | str | None], ...], span: Span) -> ex.Node:
         """``∂/∂x`` …, or ``∂/∂n``, the normal derivative."""
-        if axes == (("n", None),) and "n" not in self.coords and not self.normal_is_index:
-            return ex.Nabla("dn", span=span)
+        if axes == (("n", None),) and "n" not in {*self.coords, *self.vectors}:
+            return self._along_the_normal(span)
         return ex.Partial(tuple(self._quotient_axis(axis) for axis in axes), span=span)
+
+    def _along_the_normal(self, span: Span) -> ex.Node:
+        """``∂_n``, ``∂/∂n``: the normal derivative where nothing else is called n."""
+        if "n" in self.declared and "n" not in self.inferred:
+            listed = ", ".join([*self.coords, *self.vectors])
+            raise OpNameError(f"'n' is not a declared coordinate ({listed}), and not the normal either: it is declared as something else",
+                              code="E103", spans=(span,), suggestion="write dn(u) for the normal derivative")
+        if self.n_is_index:
+            raise self._unknown_coordinate("n")
+        return ex.Nabla("dn", span=span)
 
     def _quotient_axis(self, axis: tuple[str | None, int | str | None]) -> tuple[str | None, int | str | None]:
         name, which = axis
@@ -189,8 +199,8 @@ class Classifier:
         components = self._components(text)
         if components is not None:
             return ex.Partial(components, span=span)
-        if text == "n" and not self.normal_is_index:
-            return ex.Nabla("dn", span=span)
+        if text == "n" and not self.n_is_index:
+            return self._along_the_normal(span)
         letters = re.sub(r"[\s,]", "", text)
         if letters and set(letters) <= INDEX_LETTERS:
             return ex.Partial(tuple((None, letter) for letter in letters), span=span)
@@ -466,12 +476,28 @@ def _repeat(operator: ex.Node, order: int, span: Span) -> ex.Node:
     return ex.Pow(operator, ex.Num(Fraction(order)), span=span)
 
 
-def _letters_used(lexemes: Sequence[Lexeme]) -> frozenset[str]:
-    """Index letters that occur as a subscript of something that is not a derivative, or in several derivatives."""
+def _letters_used(lexemes: Sequence[Lexeme], names: Collection[str] = ()) -> frozenset[str]:
+    """Index letters that occur as a subscript of something that is neither a derivative nor one of the declared names."""
     found: set[str] = set()
     for lexeme in lexemes:
         if lexeme.kind == "NAME" and isinstance(lexeme.value, Ident) and lexeme.value.base not in ("d", "partial"):
+            if lexeme.value.full in names:
+                continue
             for text, _ in lexeme.value.subs:
-                found |= set(re.sub(r"[\s,]", "", text)) & INDEX_LETTERS
+                letters = re.sub(r"[\s,0-9]", "", text)
+                found |= set(letters) if set(letters) <= INDEX_LETTERS else set()
     return frozenset(found)
 
+
+def n_is_index(lexemes: Sequence[Lexeme], names: Collection[str] = ()) -> bool:
+    """Say whether n is an index letter of the text and not the normal: ``u_n``, ``∂_n ∂_n u``, ``∂_mn u``."""
+    if "n" in _letters_used(lexemes, names):
+        return True
+    alone = 0
+    for lexeme in lexemes:
+        if lexeme.kind == "PARTIAL" or (lexeme.kind == "NAME" and isinstance(lexeme.value, Ident) and lexeme.value.base == "d"):
+            texts = [text for text, _ in lexeme.value.subs] if isinstance(lexeme.value, Ident) else [str(lexeme.value[0])]  # type: ignore
+            alone += texts == ["n"]
+            if any("n" in text and text != "n" and set(re.sub(r"[\s,]", "", text)) <= INDEX_LETTERS for text in texts):
+                return True
+    return alone > 1 and "n" in names

@@ -72,6 +72,7 @@ class Builder(Runs):
             if side is not None and is_operator(side):
                 raise OpSyntaxError("this operator has nothing to act on", code="E022", spans=spans_of_node(side),
                                     suggestion="write what it acts on after it, as in laplace(u)")
+        self._warn_loose_terms([side for side in (left, right) if side is not None])
         return ex.EquationNode(name, left, right, named=label is not None, span=span)
 
     # ------------------------------------------------------------------------------ units
@@ -245,6 +246,7 @@ class Builder(Runs):
         span = token.lexeme.span.join(children[3].lexeme.span)
         node = self.checked(ex.Apply(token.payload, operand[0], span=span))
         self.derivatives.add(id(node))
+        self.quotients.add(id(node))
         return node
 
     def on_argument(self, children: list[Any]) -> Argument:

@@ -78,6 +78,7 @@ class Stage:
         self.depths: dict[int, int] = {}
         self.grouped: set[int] = set()
         self.raised: set[int] = set()
+        self.quotients: set[int] = set()
         self.kept: list[ex.Node] = []
 
     def checked(self, node: ex.Node) -> ex.Node:

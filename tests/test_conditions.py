@@ -123,3 +123,51 @@ def test_what_a_condition_needs() -> None:
         conditions["periodic"](net, x, g=1.0, L=1.0)
     with pytest.raises(OpdslError, match="compares 2 places"):
         conditions["periodic"].bind(net, x, L=1.0)
+
+
+ORDINARY = {
+    "u(0, x, y) = x": lambda u, g, x, n: u(x * [0, 1, 1]) - x[:, 1],
+    "u(t, 1, y) = k": lambda u, g, x, n: u(x * [1, 0, 1] + [0, 1, 0]) - 0.5,
+    "u(x, y, k) = 0": lambda u, g, x, n: u(x * [0, 1, 1] + [0.5, 0, 0]),
+    "∂u/∂x(t, 0, y) = k": lambda u, g, x, n: g(x * [1, 0, 1])[:, 0] - 0.5,
+    "k ∂u/∂n + 2 (u - 3) = 0": lambda u, g, x, n: 0.5 * g(x) @ n + 2 * (u(x) - 3),
+    "n·∇u = k": lambda u, g, x, n: g(x) @ n - 0.5,
+    "∇u·n = 0": lambda u, g, x, n: g(x) @ n,
+    "n_i d_i u = x": lambda u, g, x, n: g(x) @ n - x[:, 1],
+}  # fmt: skip
+"""u(t, x, y) = x² y + t y³, its spatial gradient, points and the normal."""
+
+
+@pytest.mark.parametrize("text", ORDINARY)
+def test_ordinary_notations(text: str, engine: Engine) -> None:
+    op = opdsl.operator(f"u_t = Δu; place: {text}", coords="t x y", fields="u", params="k")
+    x, n = points(4, 3), np.array([0.6, -0.8])
+    net = engine.function(lambda xp, c: c[1] ** 2 * c[2] + c[0] * c[2] ** 3)
+
+    def u(p: Any) -> Any:
+        return p[:, 1] ** 2 * p[:, 2] + p[:, 0] * p[:, 2] ** 3
+
+    def gradient(p: Any) -> Any:
+        return np.stack([2 * p[:, 1] * p[:, 2], p[:, 1] ** 2 + 3 * p[:, 0] * p[:, 2] ** 2], axis=-1)
+
+    given = ({"k": 0.5} if "k" in text else {}) | ({"n": list(n)} if "n" in text else {})
+    found = op.conditions["place"](net, engine.array(x), **given)
+    assert_close(engine.read(found), ORDINARY[text](u, gradient, x, n), 1e-12, scale=5.0)
+
+
+def test_only_components_of_a_vector_of_coordinates_are_fixed() -> None:
+    for text in ("u(x=0) = 0", "u(t, 0) = 0"):
+        with pytest.raises(OpdslError, match="x is a coordinate vector"):
+            opdsl.operator(f"u_t = Δu; {text}", coords="t x[2]", fields="u")
+    op = opdsl.operator("u_t = Δu; u(x_0=2) = 0", coords="t x[2]", fields="u")
+    assert op.conditions["eq2"](lambda p: p[:, 0] + p[:, 1], np.ones((1, 3))) == [3.0]
+
+
+def test_an_unknown_called_n(engine: Engine) -> None:
+    """A field called n needs no normal; where there is one, it is bound as n."""
+    op = opdsl.operator("n_t = D Δn; wall: dn(n) = g", coords="t x y", fields="n", params="D g")
+    x, normal = points(3, 3), np.array([0.6, -0.8])
+    net = engine.function(lambda xp, c: c[0] * c[1] ** 2 + c[2] ** 3)
+    assert_close(engine.read(op(net, engine.array(x), D=0.5)), x[:, 1] ** 2 - 0.5 * (2 * x[:, 0] + 6 * x[:, 2]), 1e-12, scale=5.0)
+    found = op.conditions["wall"](net, engine.array(x), n=list(normal), g=2.0)
+    assert_close(engine.read(found), 1.2 * x[:, 0] * x[:, 1] - 2.4 * x[:, 2] ** 2 - 2.0, 1e-12, scale=5.0)

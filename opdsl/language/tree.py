@@ -198,7 +198,7 @@ class Num(Node):
 
 @dataclass(frozen=True, slots=True)
 class Const(Node):
-    """``pi``, ``i`` (imaginary unit), ``I`` (identity tensor), ``delta``, ``epsilon``, ``e`` (unit vectors), ``position``."""
+    """``pi``, ``i`` (imaginary unit), ``I`` (identity tensor), ``delta``, ``epsilon``, ``e`` (Euler's number), ``position``, ``n`` (the normal)."""
 
     name: str
 

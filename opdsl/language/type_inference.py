@@ -136,6 +136,8 @@ class Ranks(Shapes):
             case Apply(operator=Partial() as operator, operand=operand):
                 return self._partial(node, operator, operand)
             case Apply(operator=Nabla(name=name), operand=operand):
+                if name == "dn" and "n" in self.params:
+                    self._declared_normal(node)
                 return self.nabla(node, name, operand)
             case Sum(letter=letter, body=body):
                 return self._explicit_sum(node, letter, body)
@@ -150,12 +152,21 @@ class Ranks(Shapes):
             return Type(complex=True)
         if name == "I":
             return Type((self.space, self.space))
-        if name == "position":
+        if name in ("position", "n"):
             return Type((self.space,))
         if name == "e":
             raise OpNameError("e is Euler's number only as the base of a power", code="E114", spans=spans_of(node),
                               suggestion="write e^(…) or exp(…), or declare e")
         return SCALAR
+
+    def _declared_normal(self, node: Node) -> None:
+        """A vector that is declared as n is the normal of ``dn(u)``."""
+        shape = self.params["n"].shape
+        if shape is None:
+            raise _Adapt("n", (self.space,))
+        if len(shape) != 1:
+            raise OpRankError("the normal of dn(…) is bound as n, which is no vector here", code="E228", spans=spans_of(node),
+                              suggestion="give the other n another name")
 
     # ------------------------------------------------------------------------------ letters
     def _contract(self, node: Node, occurrences: Sequence[tuple[str, Dim, Node]], parts: Sequence[Type]) -> Type:
@@ -284,8 +295,10 @@ class Ranks(Shapes):
                 self._adapt(inner, shape)
             case Mul(factors=factors):
                 open_ = [f for f in factors if isinstance(f, Param) and self.params[f.name].shape is None]
-                if len(open_) == 1:
-                    self._adapt(open_[0], shape)
+                # ``k n·∇u``: of several, n is the vector.
+                chosen = open_ if len(open_) == 1 else [f for f in open_ if f.name == "n"]
+                if len(chosen) == 1:
+                    self._adapt(chosen[0], shape)
             case Add(terms=terms):
                 for term in terms:
                     self._adapt(term, shape)
@@ -382,12 +395,14 @@ class Ranks(Shapes):
 
     # ------------------------------------------------------------------------------ functions
     def _call(self, node: Call, name: str, args: Sequence[Node]) -> Type:
+        if name == "convect" and isinstance(args[0], Param) and self.params[args[0].name].shape is None:
+            raise _Adapt(args[0].name, (self.space,))
         if name in ("dot", "cross", "ddot", "outer"):
             for one, other in ((args[0], args[1]), (args[1], args[0])):
                 rank = 2 if name == "ddot" else 1
                 shape = self.of(other).shape
-                if isinstance(one, Param) and self.params[one.name].shape is None and len(shape) >= rank:
-                    raise _Adapt(one.name, (shape[0],) * rank)
+                if len(shape) >= rank and not self.of(one).shape:
+                    self._adapt(one, (shape[0],) * rank)
         types = [self.of(arg) for arg in args]
         if name not in TENSOR_FUNCTIONS:
             for arg in args:

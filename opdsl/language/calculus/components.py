@@ -170,6 +170,8 @@ class Components:
             return Pair(ZERO, ONE)
         if name == "position":
             return Coordinate(self._column(index[0]))
+        if name == "n":
+            return Coefficient("n", index)
         assert name == "I", name
         return self._delta(index[0], index[1])
 

@@ -41,11 +41,13 @@ class ConditionSpec:
 
 
 def is_condition(equation: ex.EquationNode) -> bool:
-    """Say whether an equation is boundary or initial data: it has a restriction ``u(x=0)`` or a normal derivative."""
+    """Say whether an equation is boundary or initial data: it has a restriction ``u(x=0)``, a normal derivative or the normal."""
     sides = [equation.left] + ([equation.right] if equation.right is not None else [])
-    return any(
-        isinstance(node, ex.At) or (isinstance(node, ex.Nabla) and node.name == "dn") for side in sides for node in ex.walk(side)
-    )
+    return any(isinstance(node, ex.At) or _has_normal(node) for side in sides for node in ex.walk(side))
+
+
+def _has_normal(node: ex.Node) -> bool:
+    return (isinstance(node, ex.Nabla) and node.name == "dn") or (isinstance(node, ex.Const) and node.name == "n")
 
 
 def expand(system: ex.System, dimension: int | None = None) -> Residual:
@@ -227,12 +229,16 @@ def _residual_with(
             raw.append(_equation(ranks, node, equation, system, lazy=size > MAX_WRITTEN_DIMENSION, constants=constants))
         except LanguageError as error:
             raise _located(error, system, equation) from None
-    used = _names_used(system, equations)
+    used, normal = _names_used(system, equations)
     every = [c for e in raw for c in e.components]
     differentiated = frozenset(c.name for c in coefficients_of(every) if c.axes)
     settled: list[Equation] = []
     shapes = {p.name: ranks.dims(p.shape or ()) for p in ranks.params.values()}
-    shapes["n"] = shapes.get("n", (size,))
+    if normal:
+        shapes.setdefault("n", (size,))
+        if "n" in differentiated and any(f.name == "n" for f in decls.fields):
+            raise OpNameError("the normal is differentiated here, and a field is called n", code="E110",
+                              suggestion="give the field another name")
     for e in raw:
         settled.append(replace(e, components=settle(e.components, differentiated, shapes)))
     trainable = {p.name for p in ranks.params.values() if p.trainable}
@@ -248,7 +254,7 @@ def _residual_with(
         if decl.name in used and decl.name not in differentiated:
             shape = _ints(shapes[decl.name])
             parameters.append(ParameterSpec(decl.name, len(shape), shape, decl.trainable, constants.get(decl.name, "")))
-    if "n" in used and "n" not in ranks.params and "n" not in differentiated:
+    if normal and "n" not in ranks.params and "n" not in differentiated:
         parameters.append(ParameterSpec("n", 1, (size,)))
     functions = tuple(name for name in decls.functions if name in used)
     return Residual(
@@ -270,20 +276,23 @@ def _ints(shape: Iterable[ex.Dim]) -> tuple[int, ...]:
     return tuple(int(size) for size in shape)
 
 
-def _names_used(system: ex.System, equations: list[ex.EquationNode]) -> set[str]:
-    """Names that occur in the equations, also through definitions."""
+def _names_used(system: ex.System, equations: list[ex.EquationNode]) -> tuple[set[str], bool]:
+    """Names that occur in the equations, also through definitions; and whether the normal does."""
     used: set[str] = set()
+    normal = False
     definitions = {d.name: d.value for d in system.definitions}
     todo: list[ex.Node] = [whole(e) for e in equations]
     while todo:
         for node in ex.walk(todo.pop()):
             if isinstance(node, (ex.Param, ex.Field, ex.Call)):
                 used.add(node.name)
-            elif isinstance(node, ex.Nabla) and node.name == "dn":
-                used.add("n")
+            elif _has_normal(node):
+                normal = True
             elif isinstance(node, ex.Ref) and node.name in definitions:
                 todo.append(definitions.pop(node.name))
-    return used
+    if normal and any(p.name == "n" for p in system.declarations.params):
+        used.add("n")
+    return used, normal
 
 
 def _equation(
