@@ -47,6 +47,8 @@ class Calls(TwoReadings):
         bare = not any(isinstance(n, (ex.Field, ex.Param, ex.Ref)) or calls_user(n, self.names) for n in ex.walk(only))
         if evaluable and bare and not quotient:
             name = shown(node)
+            if isinstance(only, ex.Num) and (self.has_rank(node, 2) or self.has_rank(node, 1)):
+                raise OpSyntaxError(f"{name}(…): a component, or a product?", code="E042", spans=(span,), suggestion=f"write {name}_{only.value}")
             first = self.names.decls.coords[0].name
             raise OpSyntaxError(
                 f"{name}(…): a delay, a value at a point, or a product?", code="E042", spans=(span,),
@@ -88,7 +90,7 @@ class Calls(TwoReadings):
         coords = [c.name for c in self.names.decls.coords]
         hint = "declare functions=… for a function, or write a product with *"
         if has_field(node) and all(isinstance(v, ex.Coord) or _is_place(v) for v in values):
-            hint = f"write {name}({coords[0]}=…) for the value at a place, or all of {name}({', '.join(coords)})"
+            hint = f"write {name}({', '.join(coords)}) for the field, {name}({coords[0]}=0) for its value at a place"
         return OpSyntaxError(f"{shown(node)} is no function; a list of arguments must be coordinates", code="E041", spans=(span,),
                              suggestion=hint)
 

@@ -7,6 +7,7 @@ character, so that positions in the text stay what they are; never by Unicode no
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from opdsl.errors import OpLimitError, OpNameError, OpSyntaxError, Span
@@ -24,16 +25,19 @@ GREEK = dict(
         strict=True,
     )
 )
+# Bold, italic and script letters: 𝐮, 𝑢, 𝛁, 𝜕.
+_STYLED = {chr(k): c for k in range(0x1D400, 0x1D800) if len(c := unicodedata.normalize("NFKC", chr(k))) == 1 and c != chr(k)}
 # One character for one character: spans stay valid.
-FOLD = str.maketrans(
+_FOLDED = (
     {
         "µ": "μ", "ϕ": "φ", "ϵ": "ε", "ϑ": "θ", "ϱ": "ρ", "ϖ": "π", "ϰ": "κ", "ς": "σ", "∆": "Δ", "△": "Δ", "𝛻": "∇", "𝜕": "∂",
         "⋅": "·", "∙": "·", "•": "·", "−": "-", "–": "-", "—": "-", "﹣": "-", "⁄": "/", "÷": "/", "∕": "/", "∗": "*", "⋆": "*",
         "′": "'", "’": "'", "‘": "'", "ʹ": "'", "″": '"', "‴": "‴", "∣": "|", "❘": "|", "∥": "‖", "\u00a0": " ", "\u2009": " ",
-        "\u200a": " ", "\u202f": " ", "\u2003": " ", "\u2002": " ", "\t": " ", "\r": " ", "ℏ": "ħ", "⨯": "×", "✕": "×", "∑": "Σ",
-        "，": ",", "；": ";", "（": "(", "）": ")", "＝": "=", "＋": "+", "：": ":", "∶": ":",
+        "\u200a": " ", "\u202f": " ", "\u2003": " ", "\u2002": " ", "\t": " ", "\r": " ", "ℏ": "ħ", "⨯": "×", "✕": "×", "◻": "□", "⊺": "⊤",
+        "，": ",", "；": ";", "（": "(", "）": ")", "＝": "=", "＋": "+", "：": ":", "∶": ":", "ℎ": "h",
     }
 )  # fmt: skip
+FOLD = str.maketrans({char: _FOLDED.get(letter, letter) for char, letter in _STYLED.items()} | _FOLDED)
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+", strict=True))
 SUBSCRIPTS = dict(
     zip("₀₁₂₃₄₅₆₇₈₉ₐₑₒₓₕₖₗₘₙₚₛₜᵢᵣᵤᵥⱼᵦᵧᵨᵩᵪ", [*"0123456789aeoxhklmnpstiruvj", "beta", "gamma", "rho", "phi", "chi"], strict=True)

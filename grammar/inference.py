@@ -18,7 +18,7 @@ from opdsl.grammar.suspicious_names import run_together, suspicion
 from opdsl.grammar.symbol_table import BIHARMONIC, FUNCTIONS, NABLAS, OPERATORS, REAL_PART, RESERVED
 from opdsl.language import tree as ex
 
-_PREFIXES = ("PARTIAL", "QUOTIENT", "NABLA", "DELTA", "DIV", "CURL", "GRAD")
+_PREFIXES = ("PARTIAL", "QUOTIENT", "NABLA", "DELTA", "BOX", "DIV", "CURL", "GRAD")
 _ENDS_A_PRODUCT = ("SEP", "SIGN", "PRODUCT", "EQUALS", "RELATION", "COMMA", "RPAR", "RBRACE", "BAR_CLOSE", "CLOSE")
 # What is differentiated is no constant: ``dI/dt = β S I − γ I``.
 _CONSTANTS = ("pi", "I")
@@ -218,7 +218,6 @@ class _Worker:
         indices = bool(letters) and set(letters) <= INDEX_LETTERS
         return (
             base in ("d", "partial")
-            or (base in ("sum", "Sigma") and indices and len(letters) == 1)
             or (base == "delta" and indices)
             or (base in ("epsilon", "eps") and indices and len(letters) == 3)
             or (base == "e" and (text.isdecimal() or text in self.coords))

@@ -69,9 +69,14 @@ class Runs(Calls):
                     body = self._term([run[j + 1 :], *items[k + 1 :]]) if j + 1 < len(run) else None
                     if body is None:
                         raise OpSyntaxError("the sum has no body", code="E027", spans=(item.span,), suggestion="write sum_i(...)")
-                    summed = self.checked(ex.Sum(item.what[1], body, span=item.span.join(body.span)))
+                    summed = self._summed(item.what[1], body, item.span.join(body.span))
                     return self._fold([*items[:k], [*run[:j], summed]])
         return self._fold(items)
+
+    def _summed(self, letters: str, body: ex.Node, span: Span) -> ex.Node:
+        for letter in reversed(letters):
+            body = self.checked(ex.Sum(letter, body, span=span))
+        return body
 
     def _fold(self, items: list[Any]) -> ex.Node:
         """Associate from the left. A product stays open while it grows; one in parentheses keeps its own index sums."""
@@ -132,6 +137,12 @@ class Runs(Calls):
             raise OpSyntaxError("· takes ∇ or a vector", code="E033", spans=spans_of_node(right), suggestion="write (u·∇)v")
         return self.checked(ex.Call("dot", (left, right), span=span))
 
+    # ------------------------------------------------------------------------------ transposes
+    def _transposed(self, node: ex.Node, at: Span) -> ex.Node:
+        made = self.checked(ex.Call("transpose", (node,), span=(node.span or at).join(at)))
+        self.transposed.add(id(made))
+        return made
+
     # ------------------------------------------------------------------------------ runs
     def on_run(self, children: list[Any]) -> list[Item]:
         out: list[Item] = []
@@ -178,13 +189,17 @@ class Runs(Calls):
                 result = self._function_prefix(prefix, result, following)
                 continue
             if isinstance(prefix, Prefix) and isinstance(prefix.what, tuple):
-                result = self.checked(ex.Sum(prefix.what[1], result, span=prefix.span.join(result.span)))
+                result = self._summed(prefix.what[1], result, prefix.span.join(result.span))
                 continue
             operator = self._operator(prefix)
             if innermost:
                 self.check_chain(prefix, operator, result, items[at:])
             innermost = False
             span = span_of(prefix).join(result.span)
+            if isinstance(operator, ex.Nabla) and id(result) in self.transposed and self.has_rank(ex.children(result)[0], 1):
+                # ``∇u^T`` of a vector u: a vector has no transpose, its gradient has.
+                result = self._transposed(self.checked(ex.Apply(operator, ex.children(result)[0], span=span)), span)
+                continue
             made = self.checked(ex.Apply(operator, result, span=span))
             if id(result) in self.bare_functions:
                 self.bare_functions[id(made)] = self.bare_functions[id(result)]

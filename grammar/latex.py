@@ -18,7 +18,8 @@ _SYMBOLS = {
     "partial": "∂", "nabla": "∇", "Delta": "Δ", "triangle": "Δ", "cdot": "·", "times": "×", "otimes": "⊗", "hbar": "ħ",
     "ell": "l",
     "varepsilon": "ε", "varphi": "φ", "vartheta": "θ", "varrho": "ρ", "varpi": "π", "varsigma": "σ", "varkappa": "κ",
-    "sum": "Σ", "le": "<=", "leq": "<=", "ge": ">=", "geq": ">=", "ne": "!=", "neq": "!=", "lt": "<", "gt": ">",
+    "sum": "∑", "Box": "□", "square": "□", "top": "⊤", "intercal": "⊤",
+    "le": "<=", "leq": "<=", "ge": ">=", "geq": ">=", "ne": "!=", "neq": "!=", "lt": "<", "gt": ">",
     "vert": "|", "lvert": "|", "rvert": "|", "Vert": "‖", "lVert": "‖", "rVert": "‖", "mid": "|", "prime": "'", "ast": "*",
     "lbrace": "(", "rbrace": ")", "lbrack": "(", "rbrack": ")", "langle": "(", "rangle": ")", "div": "/",
     **{name: char for char, name in GREEK.items() if char != "ς"},
@@ -30,6 +31,7 @@ _SPACES = {
 }  # fmt: skip
 _FONTS = frozenset("mathbf boldsymbol bm vec mathcal mathbb mathsf mathfrak mathit bf it".split())
 _WORDS = frozenset("mathrm text operatorname mathop textrm rm textit".split())
+_PHYSICS = {"pdv": "∂", "dv": "d", "partialderivative": "∂", "derivative": "d", "diffp": "∂", "diff": "d"}
 _FRACTIONS = frozenset(("frac", "dfrac", "tfrac", "cfrac"))
 _COMMAND = re.compile(r"\\([A-Za-z]+\*?|.)", re.DOTALL)
 _LEIBNIZ_TOP = re.compile(r"^\s*([∂d])\s*((?:\^\{\d+\})?)\s*(.*)$", re.DOTALL)
@@ -39,24 +41,25 @@ MAX_NESTING = 60
 Text = list[tuple[str, int]]
 
 
-def translate(source: str, declared: Collection[str], time: str = "t") -> tuple[str, list[Span]]:
+def translate(source: str, declared: Collection[str], time: str = "t", coords: Collection[str] = ()) -> tuple[str, list[Span]]:
     r"""Return plain text and, per character, what it stands for in the LaTeX source.
 
     Example:
         >>> translate(r"\frac{\partial^2 u}{\partial x^2} + \nu uu_{x}", {"u", "nu"})[0]
         '∂^{2} u/∂ x^{2} + ν u u_{x}'
     """
-    worker = _Latex(source, frozenset(declared), time)
-    out = worker.group(0, len(source), 0)
+    worker = _Latex(source, frozenset(declared), time, coords)
+    out = worker.without_ranges(worker.group(0, len(source), 0))
     text = "".join(char for char, _ in out)
     return text, [worker.extent(place) for _, place in out]
 
 
 class _Latex:
-    def __init__(self, source: str, declared: frozenset[str], time: str) -> None:
+    def __init__(self, source: str, declared: frozenset[str], time: str, coords: Collection[str]) -> None:
         self.source = source
         self.declared = declared
         self.time = time
+        self.coords = coords
 
     def error(self, message: str, start: int, stop: int, suggestion: str | None = None) -> LanguageError:
         return OpSyntaxError(message, code="E060", spans=(Span(start, stop),), suggestion=suggestion)
@@ -80,6 +83,21 @@ class _Latex:
         while at < stop:
             at = self.one(at, stop, out, depth)
         return out
+
+    def without_ranges(self, out: Text) -> Text:
+        """Leave out statements such as ``t > 0`` and ``0 < x < 1``, which say where the others hold."""
+        kept: Text = []
+        statement: Text = []
+        for pair in [*out, (";", len(self.source))]:
+            if pair[0] != ";":
+                statement.append(pair)
+                continue
+            text = "".join(char for char, _ in statement)
+            names = set(re.findall(r"[^\W\d]\w*", text))
+            if not (kept and names and names <= {*self.coords} and re.search("[<>]", text)):
+                kept += [*statement, pair]
+            statement = []
+        return kept[:-1]
 
     def put(self, out: Text, text: str, at: int) -> None:
         """Append text; names and numbers that TeX would set apart get a blank between them."""
@@ -131,7 +149,7 @@ class _Latex:
     def ends_here(self, at: int, stop: int) -> bool:
         """Punctuation before the end, a line break, a blank or \\quad belongs to the sentence, not to the formula."""
         rest = self.source[at:stop].lstrip(" \n~&$")
-        return not rest or bool(re.match(r"\\\\|\\end\b|\\q?quad\b|\\,\s*$", rest)) or rest[0] in ".," or rest.startswith("%")
+        return not rest or bool(re.match(r"\\\\|\\end\b|\\q?quad\b|\\,\s*$|\\[\])]", rest)) or rest[0] in ".," or rest.startswith("%")
 
     def letters(self, at: int, stop: int, out: Text) -> int:
         match = re.compile(r"[A-Za-z]+").match(self.source, at, stop)
@@ -240,6 +258,12 @@ class _Latex:
             return after
         if name in _FRACTIONS:
             return self.fraction(at, end, stop, out, depth)
+        if name.rstrip("*") in _PHYSICS and re.match(r"\s*[\[{]", self.source[end:stop]):
+            return self.quotient(_PHYSICS[name.rstrip("*")], at, end, stop, out, depth)
+        if name in "[]()":
+            return end
+        if name == "in":
+            return self.domain(at, end, stop, out)
         if name == "sqrt":
             if self.source[end : end + 1] == "[":
                 raise self.error("roots other than the square root are not translated", at, end + 1, "write (…)^{1/3}")
@@ -255,6 +279,9 @@ class _Latex:
             return after
         if name in _FONTS or name in _WORDS:
             return self.font(name, at, end, stop, out, depth)
+        if name in self.declared and name in _SYMBOLS:
+            self.put(out, name, at)  # ``\\varepsilon`` where epsilon is something else
+            return end
         if name in _SYMBOLS:
             symbol = _SYMBOLS[name]
             self.put(out, symbol, at)
@@ -272,6 +299,11 @@ class _Latex:
         if name in _WORDS and self.source[end : end + 1] == "{":
             after = self.closing(end, stop)
             word = self.source[end + 1 : after - 1].strip()
+            if word in ("for", "for all") and re.match(r"[\s\w(),]*\\in\b", self.source[after:stop]):
+                return after
+            if word == "in" and word not in self.declared and "=" in "".join(c for c, _ in out):
+                out.append((";", at))
+                return self.domain(at, after, stop, out)
             if re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", word):
                 self.put(out, word, at)
                 if word in FUNCTIONS or word in NABLAS:
@@ -318,9 +350,64 @@ class _Latex:
         out.append((")", end - 1))
         return end
 
+    def quotient(self, d: str, at: int, end: int, stop: int, out: Text, depth: int) -> int:
+        """``\\pdv[2]{u}{x}``, ``\\pdv{u}{x}{y}``, ``\\dv{x}`` as Leibniz quotients."""
+        source = self.source
+        order = ""
+        if source[end : end + 1] == "[":
+            close = source.find("]", end, stop)
+            if close < 0:
+                raise self.error("this bracket is never closed", end, end + 1)
+            order, end = source[end + 1 : close].strip(), close + 1
+            if not order.isdecimal():
+                raise self.error("the order of a derivative is a number", end - len(order) - 1, end, "write \\pdv[2]{u}{x}")
+        groups: list[Text] = []
+        while len(groups) < 3 and end < stop and source[end] == "{":
+            inner, end = self.argument(end, stop, depth)
+            groups.append(inner)
+        top, below = ([], groups) if len(groups) == 1 else (groups[0], groups[1:])
+        if len(below) == 1:
+            below = _split_at_commas(below[0])
+        power = f"^{{{order}}}" if order else ""
+        total = f"^{{{len(below)}}}" if len(below) > 1 and not order else power
+        if out and _wordy(out[-1][0]):
+            out.append((" ", at))
+        self.put(out, d + total, at)
+        operand = "".join(c for c, _ in top).strip()
+        if operand and not re.fullmatch(r"\w+(?:_\{[^{}]*\})*'*|\(.*\)", operand, re.DOTALL):
+            top = [("(", at), *top, (")", at)]
+        out.extend([*(pair for pair in top if pair[0] != " " or len(operand) > 1), ("/", at)])
+        for part in below:
+            out.extend([(d, at), *(pair for pair in part if pair[0] != " "), *((c, at) for c in power)])
+        return end
+
+    def domain(self, at: int, end: int, stop: int, out: Text) -> int:
+        r"""``\quad x \in \Omega`` says where the equation holds and is left out; on the boundary it would be a condition."""
+        text = "".join(char for char, _ in out)
+        start = text.rfind(";") + 1
+        rest = re.compile(r"(?:(?!\\\\|\\end\b|;|\n|\\q?quad\b).)*", re.DOTALL).match(self.source, end, stop)
+        assert rest is not None
+        if not start or not set(re.findall(r"\w+", text[start:])) <= {*self.coords}:
+            raise self.error("a set stands after the equation and \\quad, with its points: x \\in \\Omega", at, end, "leave it out")
+        if re.search(r"\\partial|\\Gamma", rest[0]):
+            raise self.error("an equation on the boundary is a condition", at, end,
+                             "write u(x=0) = 1 for a place, \\partial_n u = 0 with the normal")
+        del out[start:]
+        return rest.end()
+
     def is_product(self, head: re.Match[str], upper: str) -> bool:
         """A declared ``d`` over a declared ``d`` is an ordinary quotient."""
         return head[1] == "d" and "d" in self.declared
+
+
+def _split_at_commas(text: Text) -> list[Text]:
+    parts: list[Text] = [[]]
+    for pair in text:
+        if pair[0] == ",":
+            parts.append([])
+        else:
+            parts[-1].append(pair)
+    return parts
 
 
 def _wordy(char: str) -> bool:

@@ -113,9 +113,9 @@ class _Parse:
         decls = self._declared()
         body = declarations.fold(self.text[self.start :])
         origin: Sequence[Span] | None = [Span(k, k + 1) for k in range(self.start, len(self.text))] if self.start else None
-        if "\\" in body and re.search(r"\\[A-Za-z]", body):
+        if re.search(r"\\[A-Za-z(\[]|^\s*\$.*\$[\s.,;]*\Z", body, re.DOTALL):
             try:
-                body, places = translate(body, _names_of(decls), decls.time or "t")
+                body, places = translate(body, _names_of(decls), decls.time or "t", [c.name for c in decls.coords])
             except LanguageError as error:
                 error.spans = tuple(Span(s.start + self.start, s.stop + self.start) for s in error.spans)
                 raise
@@ -145,6 +145,8 @@ class _Parse:
         system = self._system(decls, statements, notes)
         if any(p.name == "n" for p in decls.params) and "n" not in declared:
             system = normal.settled(system)
+        if "T" not in declared:
+            system = _without_unused(system, "T")
         for message in [*classifier.warnings, *builder.warnings]:
             warnings.warn(message, OpdslWarning, stacklevel=4)
         return system
@@ -284,6 +286,17 @@ class _Parse:
         if errors:
             raise _joined(errors)
         return ranks.adapted()
+
+
+def _without_unused(system: ex.System, name: str) -> ex.System:
+    """Drop an inferred parameter that turned out to be none: the T of a transpose."""
+    decls = system.declarations
+    roots = [*(d.value for d in system.definitions), *(s for e in system.equations for s in (e.left, e.right) if s is not None)]
+    if any(isinstance(node, ex.Param) and node.name == name for root in roots for node in ex.walk(root)):
+        return system
+    kept = tuple(p for p in decls.params if p.name != name)
+    notes = tuple(note for note in system.notes if not note.startswith(f"{name} is "))
+    return replace(system, declarations=replace(decls, params=kept), notes=notes)
 
 
 def stop_of(text: str, context: Mapping[str, str]) -> tuple[object, str] | None:

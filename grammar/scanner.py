@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from opdsl.errors import LanguageError, OpLimitError, OpSyntaxError, Span
-from opdsl.grammar.declarations import GREEK, LETTER, MAX_ORDER, SUBSCRIPTS, SUPERSCRIPTS, ascii_name
-from opdsl.grammar.spellings import Spellings, pattern
+from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span, did_you_mean
+from opdsl.grammar.declarations import GREEK, INDEX_LETTERS, LETTER, MAX_ORDER, SUBSCRIPTS, SUPERSCRIPTS, ascii_name
+from opdsl.grammar.spellings import Spellings, coordinate_suffix, pattern
+from opdsl.language.tree import USUAL_COORDINATES
 
 # Some two seconds of parsing; a paper has a few hundred characters of equations.
 MAX_TEXT = 120_000
@@ -31,12 +32,26 @@ _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _SUPER = re.compile(f"[{_SUP}]+")
 _PARTIAL = re.compile(rf"(∂|d(?=\s*(?:{_POWER})\s*_))\s*{_POWER}?\s*((?:{_SUBSCRIPT})(?:_[0-9]+)?)")
 _D_HEAD = re.compile(rf"(∂|d)\s*{_POWER}?\s*")
+_UNREAD = re.compile(
+    rf"∂\s*(?:{_POWER})?\s*(?P<above>(?:[^/=+;\n∂()-]|\([^()]*\)){{1,100}}?)\s*/\s*∂\s*(?P<below>[{LETTER}][{LETTER}0-9]*)"
+    rf"(?P<index>(?:{_SUBSCRIPT})?)"
+)
+_RAISED = re.compile(rf"\s*{_POWER}(?!\s*[(^])")
 _SLASH = re.compile(r"\s*/\s*")
 _PLACE = re.compile(rf"\s*(?:_\s*\{{?\s*)?[{LETTER}]+\s*=(?!=)")
 _LABEL = re.compile(rf"[{LETTER}][{LETTER}0-9_]*\s*:(?!\s*=)")
+_FRACTIONS = {
+    char: (top, bottom)
+    for char, top, bottom in zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", map(int, "112131234151357"), map(int, "233445555668888"), strict=True)
+}  # fmt: skip
+_TRANSPOSED = re.compile(r"ᵀ|\^\s*\{?\s*⊤\s*\}?")
+_SUM = re.compile(
+    rf"(?P<word>∑|Σ|sum(?![{LETTER}0-9]))\s*(?P<below>{_SUBSCRIPT})(?:\s*(?P<above>\^\s*(?:\{{[^{{}}]*\}}|[{LETTER}0-9]+)))?"
+)
+_COMMA = re.compile(rf",([{LETTER}][{LETTER}0-9]*)(?![{LETTER}0-9_(])")
 _SYMBOLS = {
     "**": "POWER", "^": "POWER", "+": "SIGN", "-": "SIGN", "±": "BAD", "*": "PRODUCT", "/": "PRODUCT", "·": "PRODUCT",
-    "×": "PRODUCT", "⊗": "PRODUCT", ":": "PRODUCT", "(": "LPAR", ")": "RPAR", "{": "LBRACE", "}": "RBRACE", ",": "COMMA",
+    "×": "PRODUCT", "⊗": "PRODUCT", ":": "PRODUCT", "(": "LPAR", ")": "RPAR", "[": "LPAR", "]": "RPAR", "{": "LBRACE", "}": "RBRACE", ",": "COMMA",
     "==": "RELATION", "<=": "RELATION", ">=": "RELATION", "!=": "RELATION", "≤": "RELATION", "≥": "RELATION",
     "≠": "RELATION", "<": "RELATION", ">": "RELATION", "=": "EQUALS", ";": "SEP", "∇": "NABLA", "Δ": "DELTA",
 }  # fmt: skip
@@ -107,6 +122,8 @@ class Scanner:
         self.out: list[Lexeme] = []
         self.errors: list[LanguageError] = []
         self.brackets: list[tuple[str, int]] = []
+        self.lists: set[int] = set()
+        """Brackets that may hold a list of arguments, where a comma separates."""
         names = sorted(coords, key=len, reverse=True) if coords is not None else []
         self.names = Spellings(declared, coords or ())
         coordinate = "|".join(map(pattern, names)) if coords is not None else f"[{LETTER}]"
@@ -152,7 +169,7 @@ class Scanner:
         while position < len(text):
             position = self._next(position)
         for symbol, start in reversed(self.brackets):
-            what = {"(": "parenthesis", "{": "brace"}.get(symbol, "bar")
+            what = {"(": "parenthesis", "[": "bracket", "{": "brace"}.get(symbol, "bar")
             self.fail(f"this {what} is never closed", start, start + 1, "E012" if what == "bar" else "E011",
                       "write norm(...) or abs(...) where bars would be nested" if what == "bar" else "add the closing one")
         return self.out
@@ -166,6 +183,16 @@ class Scanner:
             return at + 1
         if char.isspace():
             return at + 1
+        if char in _FRACTIONS:
+            return self._fraction(at)
+        if char == "□":
+            self.emit("BOX", at, at + 1)
+            return at + 1
+        if match := _TRANSPOSED.match(text, at):
+            self.emit("SUPER", at, match.end(), "T")
+            return match.end()
+        if (match := _SUM.match(text, at)) and (stop := self._sum(match)):
+            return stop
         if char == "#":
             end = text.find("\n", at)
             return len(text) if end < 0 else end
@@ -176,8 +203,7 @@ class Scanner:
             if stop:
                 return stop
         if char == "∂":
-            self.fail("∂ needs a coordinate", at, at + 1, "E020", "write ∂_x u, ∂u/∂x or d_x u")
-            return at + 1
+            return self._bad_partial(at)
         if match := _IDENT.match(text, at):
             return self._ident(match)
         if match := _SUPER.match(text, at):
@@ -217,6 +243,30 @@ class Scanner:
         self.emit("NUMBER", at, match.end(), Fraction(literal.rstrip(".") if literal.endswith(".") else literal))
         return match.end()
 
+    def _fraction(self, at: int) -> int:
+        """``½`` is (1/2)."""
+        if self.out and self.out[-1].kind == "NUMBER" and self.out[-1].tight:
+            self.fail("a number and a fraction next to each other: a sum or a product?", at, at + 1, "E018",
+                      "write 2.5 for the sum, 2*½ for the product")
+        top, bottom = _FRACTIONS[self.text[at]]
+        for kind, value in (("LBRACE", "{"), ("NUMBER", Fraction(top)), ("PRODUCT", "/"), ("NUMBER", Fraction(bottom)), ("RBRACE", "}")):
+            self.emit(kind, at, at + 1, value)
+            self.out[-1] = replace(self.out[-1], text=str(value))
+        return at + 1
+
+    def _sum(self, match: re.Match[str]) -> int | None:
+        """``sum_i``, ``sum_ij``, ``∑_{i=1}^d``: letters, the first value and the last one if they are given."""
+        word, letters = match["word"], re.sub(r"[\s,]", "", _subscript_text(match["below"]))
+        letters, _, first = letters.partition("=")
+        if not letters or not set(letters) <= INDEX_LETTERS or ascii_name(word) in self.declared:
+            return None
+        if (word == "Σ" and len(letters) > 1 and not first) or f"{ascii_name(word)}_{letters}" in self.declared:
+            return None  # a matrix Σ_ij
+        last = re.sub(r"[\s{}^]", "", match["above"] or "") if first else None
+        stop = match.end() if first else match.end("below")
+        self.emit("SUM", match.start(), stop, (letters, first or None, last))
+        return stop
+
     def _ident(self, match: re.Match[str]) -> int:
         start, end = match.span()
         base = ascii_name(match[1])
@@ -246,8 +296,24 @@ class Scanner:
             if self._is_subscript(inner, start, end, "a sum runs over all space coordinates: write sum_i(…)"
                                   if base in ("sum", "Sigma") else None):
                 subs.append((inner, braces))
+        if (comma := _COMMA.match(self.text, end)) and self._is_comma_derivative(comma[1]):
+            before = subs.pop()[0] if subs else ""
+            subs.append((f"{before},{comma[1]}", True))
+            end = comma.end()
         self.emit("NAME", start, end, Ident(*self.names.respelled(base, tuple(subs))))
         return end
+
+    def _is_comma_derivative(self, suffix: str) -> bool:
+        """``σ_ij,j`` and ``φ,tt``, but not where commas separate arguments."""
+        if any(start in self.lists for _, start in self.brackets):
+            return False
+        if set(suffix) <= INDEX_LETTERS:
+            return True
+        try:
+            known = self.coords if self.coords is not None else sorted(USUAL_COORDINATES)
+            return coordinate_suffix(suffix, known, repeats=False) is not None
+        except ValueError:
+            return False
 
     def _is_subscript(self, inner: str, start: int, end: int, suggestion: str | None = None) -> bool:
         if not inner.strip():
@@ -328,10 +394,12 @@ class Scanner:
             return end
         if kind in ("LPAR", "LBRACE"):
             self.brackets.append((symbol, at))
+            if symbol != "{" and self.out and self.out[-1].kind in ("NAME", "PRIME", "CLOSE"):
+                self.lists.add(at)
             if len(self.brackets) > MAX_DEPTH:
                 raise OpLimitError(f"brackets are nested deeper than {MAX_DEPTH}", code="E303", spans=(self.span(at, end),))
         elif kind in ("RPAR", "RBRACE"):
-            wanted = "(" if kind == "RPAR" else "{"
+            wanted = {")": "(", "]": "[", "}": "{"}[symbol]
             if not self.brackets or self.brackets[-1][0] != wanted:
                 if self.brackets and self.brackets[-1][0] in "|‖":
                     self.fail("this bar is not closed before the parenthesis", self.brackets[-1][1], at, "E012",
@@ -348,6 +416,8 @@ class Scanner:
         elif kind == "NABLA":
             return self._nabla(at, end)
         self.emit(kind, at, end, _RELATIONS.get(symbol, symbol))
+        if symbol in "[]":
+            self.out[-1] = replace(self.out[-1], text="(" if symbol == "[" else ")")
         return end
 
     def _nabla_takes(self, at: int) -> bool:
@@ -369,6 +439,29 @@ class Scanner:
         raw = match[10]
         self.emit("PARTIAL", at, match.end(), (_subscript_text(raw), "{" in raw, power))
         return match.end()
+
+    def _bad_partial(self, at: int) -> int:
+        """``∂`` without a subscript, and not the head of a quotient that can be read."""
+        text = self.text
+        quotient = _UNREAD.match(text, at)
+        if quotient and self.coords is not None:
+            below = ascii_name(quotient["below"])
+            if self.names.find(below) not in self.coords:
+                self.errors.append(OpNameError(
+                    f"{below!r} is not a declared coordinate ({', '.join(self.coords) or 'none'})", code="E103",
+                    spans=(self.span(*quotient.span("below")),), suggestion=did_you_mean(below, self.coords) or None,
+                ))  # fmt: skip
+            else:
+                operand = quotient["above"].strip()
+                self.fail(f"∂ acts on one name here, this is {operand!r}", at, quotient.end(), "E020",
+                          f"write ∂({operand})/∂{quotient['below']}{quotient['index']}")
+            return quotient.end()
+        upper = re.compile(r"∂\s*\^\s*\{?\s*([^\W\d_]+)").match(text, at)
+        if upper:
+            self.fail("an upper index", at, upper.end(), "E020", f"indices stand below: write ∂_i, with a letter i … n, not ∂^{upper[1]}")
+            return upper.end()
+        self.fail("∂ needs a coordinate", at, at + 1, "E020", "write ∂_x u, ∂u/∂x or d_x u")
+        return at + 1
 
     def _too_high(self, start: int, stop: int, order: int) -> None:
         self.errors.append(
@@ -404,9 +497,14 @@ class Scanner:
             if len(name[1]) > 1 and name[1] not in self.declared and name[1] not in GREEK.values():
                 return None
         end = name.end()
-        primes = re.compile(r"'*").match(text, end)
-        assert primes is not None
-        return self._quotient(at, order, primes.end(), (inside, primes.end()))
+        while end < len(text) and text[end] == "'":
+            end += 1
+        # ``∂u(x,t)/∂t`` and ``∂u²/∂x``; ``dx(u)`` is the operator.
+        if text.startswith("(", end) and ascii_name(name[0]) not in (self.coords or ()):
+            end = _matching(text, end) or end
+        if power := _RAISED.match(text, end):
+            end = power.end()
+        return self._quotient(at, order, end, (inside, end))
 
     def _quotient(self, at: int, order: int | None, slash: int, operand: tuple[int, int] | None) -> int | None:
         match = _SLASH.match(self.text, slash)
@@ -482,8 +580,6 @@ def _matching(text: str, at: int) -> int | None:
 
 def _character_hint(symbol: str) -> str | None:
     return {
-        "[": "use parentheses for grouping; [ ] declares lengths, as in fields=\"u[3]\"",
-        "]": "use parentheses for grouping",
         "±": "write two equations",
         "\\": "a LaTeX command needs letters, such as \\partial; leave out \\( and \\)",
         "!": "comparisons are written !=; factorials are not supported",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span, did_you_mean
-from opdsl.grammar.declarations import INDEX_LETTERS, MAX_ORDER
+from opdsl.grammar.declarations import GREEK, INDEX_LETTERS, MAX_ORDER, split_names
 from opdsl.grammar.scanner import Ident, Lexeme
 from opdsl.grammar.spellings import coordinate_suffix
 from opdsl.grammar.suspicious_names import suspicion
@@ -105,6 +105,13 @@ class Classifier:
                 if following is not None and following.kind == "PRIME" and lexeme.value.full in self.functions:
                     raise OpNameError(f"the derivative of the function {lexeme.value.full!r} has no notation", code="E109",
                                       suggestion=f"declare one more function for it: functions=\"{lexeme.value.full} …\"")
+                if lexeme.value.full == "T" and raised(out) and ("T" not in self.declared or "T" in self.inferred):
+                    # A power or the transpose: what it stands on tells.
+                    out.append(Classified("VALUE", lexeme, ex.Const("T", span=lexeme.span)))
+                    return
+                if raised(out) and len(full := lexeme.value.full) > 1 and full not in self.declared and set(full) <= INDEX_LETTERS:
+                    raise OpNameError(f"{full!r} is not declared; an upper index?", code="E102", spans=(lexeme.span,),
+                                      suggestion=f"indices stand below: write a_{full}")
                 kind, payload = self.name(lexeme.value, lexeme.span, before_paren)
                 out.append(Classified(kind, lexeme, payload))
             case "PARTIAL":
@@ -121,6 +128,10 @@ class Classifier:
                     out.append(Classified("PREFIX", lexeme, self.partial(text, braces, following.span)))
                     return
                 out.append(Classified("PREFIX", lexeme, ex.Nabla("grad", span=lexeme.span)))
+            case "BOX":
+                out.append(Classified("PREFIX", lexeme, self._box(lexeme.span)))
+            case "SUM":
+                out.append(Classified("PREFIX", lexeme, ("sum", self._sum(lexeme))))
             case "DELTA":
                 out.append(Classified("PREFIX", lexeme, ex.Nabla("laplace", span=lexeme.span)))
             case "DIV" | "CURL" | "GRAD":
@@ -145,6 +156,27 @@ class Classifier:
                 out.append(Classified(lexeme.kind, lexeme, lexeme.value))
 
     # ------------------------------------------------------------------------------ operators
+    def _box(self, span: Span) -> ex.Node:
+        """``□``: ∂_t² − Δ, the sign for which □u + m²u = 0 is the Klein–Gordon equation."""
+        if self.decls.time is None:
+            raise OpSyntaxError("□ needs a time coordinate", code="E020", spans=(span,), suggestion="declare time=, or write d_tt u - c^2 lap u")
+        self.warnings.append("□ is ∂_t² − Δ, with speed 1; books with the other sign convention write −□")
+        twice = ex.Partial(((self.decls.time, None),) * 2, span=span)
+        return ex.Add((twice, ex.Neg(ex.Nabla("laplace", span=span), span=span)), span=span)
+
+    def _sum(self, lexeme: Lexeme) -> str:
+        """The letters of an explicit sum, which runs over all space coordinates whatever numbers are written."""
+        assert isinstance(lexeme.value, tuple)
+        letters, first, last = lexeme.value
+        size = self.decls.space_size()
+        ends = {None, "", f"{size}" if first == "1" else f"{size}-1" if isinstance(size, str) else f"{int(size) - 1}"}
+        if isinstance(size, int) and "d" not in self.declared:
+            ends.add("d" if first == "1" else "d-1")
+        if first not in (None, "0", "1") or last not in ends:
+            raise OpSyntaxError(f"a sum runs over all space coordinates, here {first} … {last}", code="E017", spans=(lexeme.span,),
+                                suggestion=f"write sum_{letters}(…); there are {size} space coordinates")
+        return str(letters)
+
     def _quotient(self, axes: tuple[tuple[str | None, int | str | None], ...], span: Span) -> ex.Node:
         """``∂/∂x`` …, or ``∂/∂n``, the normal derivative."""
         if axes == (("n", None),) and "n" not in {*self.coords, *self.vectors}:
@@ -178,9 +210,10 @@ class Classifier:
     def _unknown_coordinate(self, name: str) -> OpNameError:
         known = [*self.coords, *self.vectors]
         listed = f" ({', '.join(known)})" if known else "; declare coords="
-        return OpNameError(
-            f"{name!r} is not a declared coordinate{listed}", code="E103", suggestion=did_you_mean(name, known) or None
-        )
+        hint = did_you_mean(name, known)
+        if not hint and name in GREEK.values():
+            hint = "index letters are i … n, and range over space: write d_i"
+        return OpNameError(f"{name!r} is not a declared coordinate{listed}", code="E103", suggestion=hint or None)
 
     def partial(self, text: str, braces: bool, span: Span) -> ex.Node:
         """Resolve the subscript of ``d_…`` or ``∂_…``: coordinates, components, index letters or the normal."""
@@ -207,6 +240,8 @@ class Classifier:
         if text.isdecimal():
             raise OpNameError(f"the coordinates have names ({', '.join(self.coords)}), not numbers", code="E103",
                               suggestion=f"write d_{self.coords[0]}" if self.coords else None)
+        if letters in GREEK.values() or set(letters).isdisjoint("".join(names)):
+            raise self._unknown_coordinate(text)
         bad = next((c for c in letters if c not in "".join(names)), letters)
         raise self._unknown_coordinate(text if len(text) < 2 or bad == letters else bad)
 
@@ -293,9 +328,10 @@ class Classifier:
             return "PREFIX", ex.Nabla("hess", span=span)
         if name in self.ambiguous and not before_paren:
             return "VALUE", ex.Num(Fraction(1), span=span)  # refused where it stands before a parenthesis
-        raise self._unknown(name, span, before_paren)
+        raise self.unknown(name, span, before_paren)
 
-    def _unknown(self, name: str, span: Span, before_paren: bool) -> LanguageError:
+    def unknown(self, name: str, span: Span, before_paren: bool = False) -> LanguageError:
+        """The error for a name that nobody has declared."""
         if before_paren:
             return OpNameError(
                 f"{name!r} is not declared: a function call {name}(…) or a product {name}*(…)?", code="E104", spans=(span,),
@@ -312,7 +348,7 @@ class Classifier:
         if suspicious := self._suspicious(name, span):
             return suspicious
         known = sorted(self.declared)
-        hint = did_you_mean(name, known)
+        hint = " ".join(filter(None, (did_you_mean(name, known), self._run_together(name))))
         if not hint and len(name) > 1:
             parts = [n for n in known if name.startswith(n) and name[len(n) :]]
             for first in parts:
@@ -323,6 +359,14 @@ class Classifier:
             hint = "i is the imaginary unit where a complex field is declared: fields=\"u:complex\""
         listed = f" (known: {', '.join(known[:12])})" if known else ""
         return OpNameError(f"{name!r} is not declared{listed}", code="E102", spans=(span,), suggestion=hint or None)
+
+    def _run_together(self, name: str) -> str:
+        """``iħ``, ``uv``: declared names without a blank between them."""
+        try:
+            parts = split_names(name, [*self.declared, *(["i"] if self.has_complex else [])]) or []
+        except ValueError:
+            return ""
+        return f"Names are never split; write {' '.join(parts)} for a product" if len(parts) > 1 else ""
 
     def _suspicious(self, name: str, span: Span) -> OpNameError | None:
         found = suspicion(name, self.coords, self.fields, self.declared, OPERATORS)
@@ -378,8 +422,6 @@ class Classifier:
         if base in ("d", "partial"):
             operator = self.partial(text, braces, span)
             return "PREFIX", operator
-        if base in ("sum", "Sigma") and len(letters) == 1 and indices:
-            return "PREFIX", ("sum", letters)
         if base == "delta" and indices:
             return "VALUE", ex.Indexed(ex.Const("delta", span=span), tuple(letters), span=span)
         if base in ("epsilon", "eps") and indices and len(letters) == 3:
@@ -460,6 +502,12 @@ class Classifier:
                            suggestion=hint or f"declare fields=\"{ident.base}\" or params=\"{ident.full}\"")
 
 
+def raised(before: Sequence[Classified]) -> bool:
+    """Say whether what follows is an exponent, in braces or not."""
+    kinds = [token.kind for token in before[-2:]]
+    return kinds[-1:] == ["POWER"] or kinds == ["POWER", "LBRACE"]
+
+
 def _small(text: str) -> int:
     if len(text) > 8:
         raise OpLimitError(f"component {text[:12]}… is too large", code="E305")
@@ -480,6 +528,8 @@ def _letters_used(lexemes: Sequence[Lexeme], names: Collection[str] = ()) -> fro
     """Index letters that occur as a subscript of something that is neither a derivative nor one of the declared names."""
     found: set[str] = set()
     for lexeme in lexemes:
+        if lexeme.kind == "SUM":
+            found |= set(lexeme.value[0])  # type: ignore[index]
         if lexeme.kind == "NAME" and isinstance(lexeme.value, Ident) and lexeme.value.base not in ("d", "partial"):
             if lexeme.value.full in names:
                 continue

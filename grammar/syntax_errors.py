@@ -54,6 +54,8 @@ def explain(unexpected: UnexpectedInput, found: Token, tokens: Sequence[Classifi
     else:
         token = tokens[found.start_pos or 0]
         span = token.lexeme.span
+        if token.lexeme.text == "==":
+            return OpSyntaxError("an equation has one '='", code="E071", spans=(span,), suggestion="write u_t = …; == compares inside where(…)")
         what = _WORDS.get(token.kind, repr(token.lexeme.text[:20]))
         if explanation is None:
             return OpSyntaxError(f"{what} does not fit here", code="E007", spans=(span,),

@@ -87,6 +87,8 @@ class Builder(Runs):
             raise OpNameError("'D' is not declared", code="E102", spans=(span,),
                               suggestion="declare params=\"D\"; write D²u for the Hessian, u_t + u·∇u for a material derivative")
         power = powers[0].value if powers else None
+        if powers and (powers[0].kind == "transpose" or (isinstance(power, ex.Const) and power.name == "T")):
+            raise OpSyntaxError("an operator has no transpose", code="E024", spans=(powers[0].span,), suggestion="write (∇u)^T")
         return Prefix(token.payload, span.join(powers[0].span) if powers else span, power, symbol)
 
     def on_factor(self, children: list[Any]) -> list[ex.Node]:
@@ -108,6 +110,8 @@ class Builder(Runs):
                 node = self._power(node, op)
                 if bare:
                     self.raised.add(id(node))
+            elif op.kind == "transpose":
+                node = self._transposed(node, op.span)
             elif op.kind == "sub":
                 if after_power:
                     raise OpSyntaxError("a subscript after a power has two readings", code="E047", spans=(op.span,),
@@ -131,6 +135,13 @@ class Builder(Runs):
         exponent = power.value
         if isinstance(exponent, PrimeOrder):
             return self._derivative_of_only_coordinate(base, exponent.order, power.span)
+        if isinstance(exponent, ex.Const) and exponent.name == "T":
+            simple = isinstance(base, (ex.Field, ex.Param, ex.Coord, ex.Num, ex.Indexed))
+            if self.has_rank(base, 2) or self.has_rank(base, 1) or ("T" not in self.names.params and not simple):
+                return self._transposed(base, power.span)
+            if "T" not in self.names.params:
+                raise self.names.unknown("T", exponent.span or power.span)
+            exponent = self.checked(ex.Param("T", span=exponent.span))
         if is_operator(exponent):
             raise OpSyntaxError("an operator cannot be an exponent", code="E024", spans=spans_of_node(exponent))
         span = (base.span or power.span).join(power.span)
@@ -173,6 +184,10 @@ class Builder(Runs):
     def on_power(self, children: list[Any]) -> Postfix:
         first: Classified = children[0]
         above: Postfix | None = children.pop() if isinstance(children[-1], Postfix) else None
+        if first.payload == "T":
+            if above is not None:
+                raise OpSyntaxError("a power of a transpose has two readings", code="E047", spans=(above.span,), suggestion="write (A^T)^2")
+            return Postfix("transpose", None, first.lexeme.span)
         if first.kind == "SUPER":
             size: ex.Node = ex.Num(Fraction(abs(int(str(first.payload)))), span=first.lexeme.span)
             raised = ex.Neg(size, span=size.span) if int(str(first.payload)) < 0 else size
@@ -203,6 +218,8 @@ class Builder(Runs):
     def _raised(self, value: ex.Node, negative: bool, above: Postfix | None, span: Span, *, open_: bool) -> Postfix:
         """An exponent with the power that stands on it; the sign in front takes both."""
         if above is not None:
+            if above.kind == "transpose":
+                raise OpSyntaxError("an exponent has no transpose", code="E024", spans=(above.span,), suggestion="write (u^v)^T")
             if isinstance(above.value, PrimeOrder):
                 raise OpSyntaxError("a derivative in an exponent is written out", code="E043", spans=(above.span,),
                                     suggestion="write u^(d^2v/dx^2)")

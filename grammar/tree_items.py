@@ -79,6 +79,7 @@ class Stage:
         self.grouped: set[int] = set()
         self.raised: set[int] = set()
         self.quotients: set[int] = set()
+        self.transposed: set[int] = set()
         self.kept: list[ex.Node] = []
 
     def checked(self, node: ex.Node) -> ex.Node:
@@ -89,6 +90,22 @@ class Stage:
         self.depths[id(node)] = depth
         self.kept.append(node)
         return node
+
+    def has_rank(self, node: ex.Node, rank: int) -> bool:
+        """Say whether the text shows that a value is a vector (1) or a matrix (2), before ranks are inferred."""
+        match node:
+            case ex.Field(name=name):
+                return len(self.names.fields[name].shape) == rank
+            case ex.Param(name=name):
+                return len(self.names.params[name].shape or ()) == rank
+            case ex.Apply(operator=ex.Nabla(name=name), operand=operand):
+                shift = {"grad": 1, "jac": 1, "hess": 2, "div": -1}.get(name, 0)
+                return (rank > shift and self.has_rank(operand, rank - shift)) or (name == "hess" and rank == 2)
+            case ex.Call(name=name):
+                return name in ("outer", "sym", "skew", "dev", "transpose", "inv") and rank == 2
+            case ex.Add() | ex.Mul() | ex.Neg() | ex.Div():
+                return any(self.has_rank(child, rank) for child in ex.children(node))
+        return False
 
     def warn(self, message: str) -> None:
         if message not in self.warnings:

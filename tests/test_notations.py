@@ -24,9 +24,10 @@ def parsed(text: str, **declarations: Any) -> System:
 
 def meaning(system: System) -> Meaning:
     """Components of all equations, and of all conditions with their places."""
-    equations = tuple(e.components for e in expand(system).equations)
+    dimension = 3 if system.symbolic else None
+    equations = tuple(e.components for e in expand(system, dimension).equations)
     found = []
-    for spec in conditions(system).values():
+    for spec in conditions(system, dimension).values():
         for part in (spec, *spec.others):
             found.append((dict(part.where), part.residual.equations[0].components))
     return (*equations, *found)
@@ -69,6 +70,38 @@ SAME += [
         "d_i σ_ij = 0; n_i σ_ij = f_j", "∇·σ = 0; n·σ = f"]),
     ({"coords": "x y", "fields": "n", "params": "D g"}, "d_x d_x n + d_y d_y n = 0; dn(n) = g", ["Δn = 0; dn(n) = g", "∇²n = 0; dn(n) - g = 0"]),
 ]  # fmt: skip
+TWO: dict[str, Any] = {"coords": "t x y", "fields": "u v w[2] s[2,2]", "params": "k g a[2,2]"}
+SAME += [
+    (TWO, "d_j s_ij = w_i", ["s_ij,j = w_i", "s_{ij,j} = w_i", "(s_ij,j) = w_i", "∂s_ij/∂x_j = w_i"]),
+    (TWO, "u_tt = k^2 u_xx + w_{i,i}", ["u,tt = k² u,xx + w_i,i", "u,tt = k^2 u,xx + (w_i,i)"]),
+    (TWO, "max(u, v) + dot(w, w) + max(u_x, v)", ["max(u,v) + dot(w,w) + max(u_x,v)"]),
+    (TWO, "(1/2) d_x(u^2) + u^(1/2) + (1/3) v", ["½ ∂u²/∂x + u^½ + ⅓v", "½ [u^2]_x + u^{½} + ⅓ v", "½ ∂(u²)/∂x + u^(½) + (⅓)v",
+        "½ ∂u^2/∂x + u^½ + ⅓v"]),
+    (TWO, "d_x(k (u + v)) - exp(-(u^2))", ["[k (u + v)]_x - exp[-u²]", "∂(k (u + v))/∂x - exp(-[u^2])"]),
+    (TWO, "u_tt - laplace(u) + k^2 u = 0", ["□u + k² u = 0", r"\Box u + k^2 u = 0", r"\square u + k^2 u = 0"]),
+    (TWO, "s - transpose(s) + 1/2 (grad(w) + transpose(grad(w)))", [
+        "s - s^T + 1/2 (∇w + (∇w)^T)", "s - sᵀ + 1/2 (∇w + (∇w)ᵀ)", "s - s^⊤ + 1/2 (∇w + ∇wᵀ)", "s - s^T + 1/2 (∇w + ∇w^T)",
+        r"s - s^{\mathsf{T}} + \frac12 (\nabla w + (\nabla w)^\top)", r"s - s^T + \frac12 (\nabla w + \nabla w^{\mathrm T})"]),
+    (TWO, "sum_i(sum_j(a_ij d_i d_j u))", [
+        "sum_ij a_ij d_i d_j u", "∑_ij a_ij d_i d_j u", "sum_{i,j}(a_ij d_i d_j u)", "∑_{i,j=1}^2 a_ij d_i d_j u", "sum_{ij=1}^d (a_ij d_i d_j u)",
+        r"\sum_{i,j=1}^{d} a_{ij} \frac{\partial^2 u}{\partial x_i \partial x_j}", r"\sum_{i,j} a_{ij} \partial_i \partial_j u",
+        r"\sum_{i=1}^2 \sum_{j=1}^2 a_{ij} \partial_i \partial_j u", "Σ_{i=1}^2 Σ_{j=1}^2 a_ij d_i d_j u",
+        "Σ_{i=0}^{d-1} Σ_{j=0}^1 a_ij d_i d_j u"]),
+    (TWO, "u_t = v_xx + v_xy", [
+        r"\pdv{u}{t} = \pdv[2]{v}{x} + \pdv{v}{x}{y}", r"\pdv{t} u = \dv[2]{v}{x} + \pdv{v}{x,y}", r"\pdv*{u}{t} = \pdv[2]{x} v + \pdv{v}{x}{y}"]),
+    (TWO, "d_x(k u) + d_x(u^2) = 0", [r"\pdv{(k u)}{x} + \pdv{u^2}{x} = 0",
+        r"\frac{\partial k u}{\partial x} + \frac{\partial u^2}{\partial x} = 0"]),
+    (TWO, "u_t = v_xx", ["$u_t = v_{xx}$", "$$u_t = v_{xx}$$", r"\[ u_t = v_{xx}. \]", r"\(u_t = v_{xx}\)", r"u_t = v_{xx}, \quad x \in \Omega",
+        r"u_t = v_{xx}, \quad (x, y) \in (0,1)^2, \quad t > 0", r"u_t = v_{xx}, \qquad 0 < x < 1, \; t \ge 0",
+        r"u_t = v_{xx} \quad \text{in } \Omega",
+        r"u_t = v_{xx} \quad \text{for all } x \in \Omega", "∂u(t,x,y)/∂t = ∂²v(t,x,y)/∂x²", "𝜕𝑢/𝜕𝑡 = 𝜕²𝑣/𝜕𝑥²", "𝐮_t = 𝑣_𝑥𝑥"]),
+    ({"coords": "t x", "fields": "S", "params": "b"}, "S_t = -b S", ["dS(t,x)/dt = -b S", "dS/dt = -b S(t, x)"]),
+    ({"coords": "t x", "fields": "u", "params": "varepsilon"}, "u_t = varepsilon u_xx", [r"u_t = \varepsilon u_{xx}", "u_t = ε u_xx",
+        r"u_t = \epsilon u_{xx}"]),
+    ({"coords": "t x", "fields": "u", "params": "varepsilon epsilon"},
+        "u_t = varepsilon u_xx + epsilon u", [r"u_t = \varepsilon u_{xx} + \epsilon u"]),
+    ({"coords": "x[d]", "fields": "u"}, "sum_i(d_i d_i u)", [r"\sum_{i=1}^d \frac{\partial^2 u}{\partial x_i^2}", "∑_{i=1}^d d_i^2 u"]),
+]  # fmt: skip
 CASES = [(declared, plain, text) for declared, plain, texts in SAME for text in texts]
 
 
@@ -106,6 +139,18 @@ def test_refused(text: str, declared: dict[str, str]) -> None:
     assert caught.value.errors[0].suggestion if hasattr(caught.value, "errors") else caught.value.suggestion  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(("text", "said"), [
+    ("∂_μ u", "'mu' is not a declared coordinate"), ("∂_μ u", "index letters are i … n"), ("∂^μ u", "write ∂_i, with a letter i … n"),
+    ("i nuu", "write nu u for a product"), ("s^{ij} d_i d_j u", "indices stand below: write a_ij"), ("u == 0", "an equation has one '='"),
+    ("∂ρ u/∂x", "write ∂(ρ u)/∂x"), ("∂u w_i/∂x_i", "write ∂(u w_i)/∂x_i"), ("∂u/∂q", "'q' is not a declared coordinate"), ("w[0]", "write w_0"),
+    ("u(r, t)", "write u(t, x, y) for the field"), ("sum_{i=1}^3 d_i u", "there are 2 space coordinates"), ("n u", "an undeclared n is the normal"),
+])  # fmt: skip
+def test_what_is_refused_says_what_to_write(text: str, said: str) -> None:
+    with pytest.raises(OpdslError) as caught:
+        parsed(text, coords="t x y", fields="u w[2] s[2,2]", params="nu")
+    assert said in str(caught.value)
+
+
 def test_an_undeclared_n_is_the_normal_where_it_is_a_vector() -> None:
     assert [p.name for p in parsed("Δu = u^n", coords="x y").declarations.params] == ["n"]
     system = parsed("Δu = 0; n·∇u = 0", coords="x y")
@@ -119,3 +164,22 @@ def test_terms_without_a_place_are_taken_at_the_place_of_the_others() -> None:
         parse_system("u_xx = u(0)", coords="x", fields="u")
     with pytest.warns(OpdslWarning, match="is the derivative at x"):
         parse_system("du/dx (x) = 1", coords="x", fields="u")
+
+
+def test_an_exponent_t_is_a_transpose_where_the_base_is_a_tensor() -> None:
+    assert [p.name for p in parsed("u^T = laplace(u)", coords="x y").declarations.params] == ["T"]
+    assert [p.name for p in parsed("s - s^T", coords="x y", fields="s[2,2]").declarations.params] == []
+    assert str(parsed("s_00^T", coords="x y", fields="s[2,2]", params="T")).endswith("s_00^T")
+    assert [p.name for p in parsed("s - s^T + T s", coords="x y", fields="s[2,2]").declarations.params] == ["T"]
+
+
+def test_the_wave_operator_says_which_sign_it_has() -> None:
+    with pytest.warns(OpdslWarning, match="□ is ∂_t² − Δ"):
+        parse_system("□u = 0", coords="t x", fields="u")
+    with pytest.raises(OpdslError, match="needs a time coordinate"):
+        parse_system("□u = 0", coords="x y", fields="u")
+
+
+def test_a_matrix_called_sigma_is_no_sum() -> None:
+    system = parsed("½ Σ_ij d_i d_j u + Σ_i d_i^2 u", coords="x y")
+    assert [(p.name, p.shape) for p in system.declarations.params] == [("Sigma", ("d", "d"))]

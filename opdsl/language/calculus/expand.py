@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from opdsl.errors import LanguageError, OpConditionError, OpLimitError
+from opdsl.errors import LanguageError, OpConditionError, OpLimitError, OpNameError
 from opdsl.language import tree as ex
 from opdsl.language.calculus.coefficients import CHANGE_OF_VARIABLES, LONG_SUM, NeedsConstant, coefficients_of, settle
 from opdsl.language.calculus.complex_values import as_pair, real
