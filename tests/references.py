@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 from math import factorial, prod
 from typing import Any
@@ -215,6 +215,77 @@ def torch_loop(function: Callable[[Any], Any], x: Floats, axes: Sequence[int], c
         (slope,) = torch.autograd.grad(value.sum(), p, create_graph=True, allow_unused=True)
         value = torch.zeros(len(x)) if slope is None else slope[:, axis]
     return np.asarray(value.detach())
+
+
+class Derivatives:
+    """u and its derivatives at the points (n, d) by JAX alone, batched: ``u`` (n,), ``grad`` (n, d), ``hessian`` (n, d, d), …
+
+    Args:
+        function: takes one point, returns a scalar.
+        x: the points.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], x: Floats) -> None:
+        import jax.numpy as jnp
+
+        self._function, self.x = lambda p: jnp.reshape(function(p), ()), x
+
+    def _at(self, function: Callable[[Any], Any]) -> Floats:
+        import jax
+        import jax.numpy as jnp
+
+        return np.asarray(jax.vmap(function)(jnp.asarray(self.x)))
+
+    @cached_property
+    def u(self) -> Floats:
+        return self._at(self._function)
+
+    @cached_property
+    def grad(self) -> Floats:
+        import jax
+
+        return self._at(jax.grad(self._function))
+
+    @cached_property
+    def hessian(self) -> Floats:
+        import jax
+
+        return self._at(jax.hessian(self._function))
+
+    @cached_property
+    def third(self) -> Floats:
+        import jax
+
+        return self._at(jax.jacfwd(jax.hessian(self._function)))
+
+    def lap(self, start: int = 0) -> Floats:
+        """Σ ∂_i² over the coordinates from ``start`` on."""
+        return np.einsum("nii->n", self.hessian[:, start:, start:])
+
+    @cached_property
+    def bilap(self) -> Floats:
+        """Δ² over all coordinates, by a Hessian of the trace of a Hessian."""
+        import jax
+        import jax.numpy as jnp
+
+        def inner(p: Any) -> Any:
+            return jnp.trace(jax.hessian(self._function)(p))
+
+        return self._at(lambda p: jnp.trace(jax.hessian(inner)(p)))
+
+    @cached_property
+    def quartic(self) -> Floats:
+        """Σ ∂_i⁴ over all coordinates, one line through the point for each."""
+        import jax
+        import jax.numpy as jnp
+
+        def along(p: Any, v: Any) -> Any:
+            line: Callable[[Any], Any] = lambda s: self._function(p + s * v)  # noqa: E731
+            for _ in range(4):
+                line = jax.grad(line)
+            return line(0.0)
+
+        return self._at(lambda p: jnp.sum(jax.vmap(lambda v: along(p, v))(jnp.eye(p.shape[0]))))
 
 
 # -------------------------------------------------------------------------------------------------------- comparison

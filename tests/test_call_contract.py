@@ -203,7 +203,7 @@ def x(engine: Engine) -> Any:
 MISTAKES: list[tuple[str, type[OpdslError], str, Call]] = [
     ("a parameter is missing", BindingError, r"nu=.*nu is a parameter", lambda e: HEAT(net(e), x(e))),
     ("a name is superfluous", BindingError, "no parameter 'mu'.*nu", lambda e: HEAT(net(e), x(e), nu=1.0, mu=2.0)),
-    ("a name is misspelt", BindingError, "did you mean|nu=", lambda e: HEAT(net(e), x(e), nuu=1.0)),
+    ("a name is misspelt", BindingError, "no parameter 'nuu'.*did you mean", lambda e: HEAT(net(e), x(e), nuu=1.0)),
     ("NaN as a number", BindingError, "nu is NaN", lambda e: HEAT(net(e), x(e), nu=float("nan"))),
     ("NaN in an array", BindingError, "nu contains NaN", lambda e: HEAT(net(e), x(e), nu=e.array([1.0, np.nan, 1.0, 1.0]))),
     ("a text as a number", BindingError, "number", lambda e: HEAT(net(e), x(e), nu="0.1")),
@@ -221,12 +221,12 @@ MISTAKES: list[tuple[str, type[OpdslError], str, Call]] = [
     ("points of three axes", ShapeError, "points", lambda e: LAPLACE(net(e), e.array(np.ones((2, 2, 2))))),
     ("a network with too many outputs", ShapeError, "returns 2 column", lambda e: LAPLACE(e.network(network(2, 2)), x(e))),
     ("a network with too few outputs", ShapeError, "expected 3", lambda e: STOKES(net(e), x(e), mu=1.0)),
-    ("a network for other coordinates", CaptureError, "", lambda e: LAPLACE(e.network(network(3)), x(e))),
+    ("a network for other coordinates", CaptureError, "shape|size|dimension", lambda e: LAPLACE(e.network(network(3)), x(e))),
     ("a network that is none", BackendError, "function", lambda e: LAPLACE(3.0, x(e))),
     ("a field without a network", BindingError, "no network for p", lambda e: STOKES({"u": e.network(network(2, 2))}, x(e), mu=1.0)),
     ("a network for no field", BindingError, "no field 'q'",
      lambda e: STOKES({"u": e.network(network(2, 2)), "p": net(e), "q": net(e)}, x(e), mu=1.0)),
-    ("an unknown strategy", StrategyError, "did you mean.*dof|Known", lambda e: LAPLACE(net(e), x(e), strategy="doff")),
+    ("an unknown strategy", StrategyError, "did you mean .?dof", lambda e: LAPLACE(net(e), x(e), strategy="doff")),
     ("a strategy that does not apply", StrategyError, "Applicable", lambda e: LAPLACE(net(e), x(e), strategy="n_tangentprop")),
     ("an unknown backend", BackendError, "jax", lambda e: LAPLACE(net(e), x(e), backend="jaxx")),
     ("a network that returns nothing", CaptureError, "return", lambda e: LAPLACE(lambda p: None, x(e))),
@@ -234,7 +234,7 @@ MISTAKES: list[tuple[str, type[OpdslError], str, Call]] = [
     ("a coefficient that is no function", BindingError, "R", lambda e: opdsl.operator(
         "u_x + R(u)", coords="x y", functions="R")(net(e), x(e), R=3.0)),
     ("a coefficient function that fails", BindingError, "nu failed.*ValueError: no", lambda e: HEAT(net(e), x(e), nu=_fails)),
-    ("a list of points", OpdslError, "array|points", lambda e: LAPLACE(net(e), [[1.0, 2.0]])),
+    ("a list of points", OpdslError, "points", lambda e: LAPLACE(net(e), [[1.0, 2.0]])),
 ]  # fmt: skip
 
 
@@ -275,7 +275,7 @@ def test_a_jax_function_on_numpy_points_says_what_to_do() -> None:
 
 def test_dtypes_are_not_mixed_silently() -> None:
     single = torch.tensor(X).float()
-    with pytest.raises(OpdslError, match="float32|Float|dtype"):
+    with pytest.raises(OpdslError, match="float32|Float"):
         LAPLACE(ENGINES["torch"].network(NET), single)
     with pytest.raises(ShapeError, match="dtype"):
         HEAT(ENGINES["torch"].network(NET).float(), single, nu=torch.tensor(0.1, dtype=torch.float64))
@@ -314,9 +314,9 @@ def test_branches_on_values_are_refused(engine: Engine) -> None:
 
 def test_primitives_without_a_rule() -> None:
     """Named, with what to do instead; nested differentiation may take them."""
-    with pytest.raises(OpdslError, match="fft|rule"):
+    with pytest.raises(OpdslError, match="fft"):
         LAPLACE(lambda p: np.fft.fft(p)[:, 0], X)
-    with pytest.raises(OpdslError, match="cumprod|rule|nested_ad"):
+    with pytest.raises(OpdslError, match="zeta"):
         LAPLACE(lambda p: torch.special.zeta(p[:, 0] + 3.0, p[:, 1] + 3.0), torch.tensor(X))
 
 
