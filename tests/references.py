@@ -234,7 +234,7 @@ class Derivatives:
         import jax
         import jax.numpy as jnp
 
-        return np.asarray(jax.vmap(function)(jnp.asarray(self.x)))
+        return np.asarray(jax.jit(jax.vmap(function))(jnp.asarray(self.x)))
 
     @cached_property
     def u(self) -> Floats:

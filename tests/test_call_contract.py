@@ -234,7 +234,7 @@ MISTAKES: list[tuple[str, type[OpdslError], str, Call]] = [
     ("a coefficient that is no function", BindingError, "R", lambda e: opdsl.operator(
         "u_x + R(u)", coords="x y", functions="R")(net(e), x(e), R=3.0)),
     ("a coefficient function that fails", BindingError, "nu failed.*ValueError: no", lambda e: HEAT(net(e), x(e), nu=_fails)),
-    ("a list of points", OpdslError, "points", lambda e: LAPLACE(net(e), [[1.0, 2.0]])),
+    ("a list of points", OpdslError, "list", lambda e: LAPLACE(net(e), [[1.0, 2.0]])),
 ]  # fmt: skip
 
 
