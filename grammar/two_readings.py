@@ -120,7 +120,7 @@ class TwoReadings(Stage):
                 "a product after a slash has two readings", code="E048", spans=(slash.join(span_of(following)),),
                 suggestion=f"write {above}/({first} {rest}) or ({above}/{first}) {rest}",
             )
-        if not (isinstance(bottom, ex.Num) and (acts or all(_is_number(factor) for factor in product))):
+        if not isinstance(bottom, ex.Num):
             self.warn("a/b c is read from left to right as (a/b) c; write parentheses to be explicit")
 
     def _is_literal(self, node: ex.Node) -> bool:
@@ -245,7 +245,3 @@ def _is_flux(node: ex.Node) -> bool:
         case ex.Call(name=name, args=args):
             return name in _LINEAR and _is_flux(args[0])
     return False
-
-
-def _is_number(node: ex.Node) -> bool:
-    return all(isinstance(part, ex.Num | ex.Const | ex.Neg | ex.Div | ex.Mul | ex.Pow) for part in ex.walk(node))
