@@ -16,17 +16,17 @@ from opdsl.pricing.cost import adapt, fit, price
 from opdsl.pricing.counting import CountingOps, layers, plain_effort
 from opdsl.strategies import STRATEGIES, Method, Request
 from opdsl.strategies.base import Surroundings
-from opdsl.strategies.linear_operators import LinearOperator, Term
+from opdsl.strategies.linear_operators import DerivativeTerm, LinearOperator
 
 JAX, TORCH = facts("jax").execution, facts("torch").execution
 
 
 def partial(*axes: int) -> LinearOperator:
-    return LinearOperator((Term(Number(Fraction(1)), axes),))
+    return LinearOperator((DerivativeTerm(Number(Fraction(1)), axes),))
 
 
 def laplacian(d: int) -> LinearOperator:
-    return LinearOperator(tuple(Term(Number(Fraction(1)), (i, i)) for i in range(d)))
+    return LinearOperator(tuple(DerivativeTerm(Number(Fraction(1)), (i, i)) for i in range(d)))
 
 
 def effort(strategy: str, operators: tuple[LinearOperator, ...], d: int, execution: Execution, points: int = 100) -> Effort:

@@ -15,7 +15,7 @@ from opdsl.language.residual import Call, Number, Pointwise, Residual
 from opdsl.planning.planner import push_forward_method
 from opdsl.strategies.base import Method
 from opdsl.strategies.environment import Environment
-from opdsl.strategies.linear_operators import LinearOperator, Term
+from opdsl.strategies.linear_operators import DerivativeTerm, LinearOperator
 from opdsl.strategies.no_derivatives import Evaluation
 
 
@@ -48,7 +48,7 @@ class BoundFunction:
     @staticmethod
     def _operator(orders: Sequence[int]) -> LinearOperator:
         axes = tuple(i for i, k in enumerate(orders) for _ in range(k))
-        return LinearOperator((Term(Number(Fraction(1)), axes),))
+        return LinearOperator((DerivativeTerm(Number(Fraction(1)), axes),))
 
 
 def used_orders(residual: Residual) -> dict[str, tuple[int, set[tuple[int, ...]]]]:

@@ -59,6 +59,11 @@ class Points(ABC):
         """What a method sees of an array (n, …) that is handed in with one row per point."""
         return (*cls.lead(shape[0]), *shape[1:])
 
+    @classmethod
+    def thin(cls, shape: Sequence[int]) -> Shape:
+        """The shape of a channel that is the same at every point, of a value with one row per point."""
+        return (*cls.lead(1), *cls.inner(shape))
+
     @staticmethod
     @abstractmethod
     def executions(count: int) -> int:
@@ -88,6 +93,11 @@ class Points(ABC):
 
         ``same``: the directions are the same at every point, (R, d).
         """
+
+    def flat(self, channels: Array, width: int, same: bool) -> Array:
+        """Channels (C, …) of a value with so many entries at each point as (C, w), or (C, n, w) where they vary."""
+        points = () if same else tuple(channels.shape[1 : 1 + len(self.lead(1))])
+        return self.xp.reshape(channels, (channels.shape[0], *points, width))
 
     def columns(self, output: Array) -> Array:
         """An output as (…, m): one number per point becomes a column."""

@@ -23,7 +23,7 @@ from opdsl.language.residual import (
     Residual,
     Where,
 )
-from opdsl.strategies.linear_operators import LinearOperator, Term
+from opdsl.strategies.linear_operators import DerivativeTerm, LinearOperator
 
 if TYPE_CHECKING:
     from opdsl.planning.plan import Candidate, FieldPlan, Plan
@@ -91,7 +91,7 @@ def _power(symbol: str, exponent: int) -> str:
     return symbol if exponent == 1 else symbol + str(exponent).translate(_POWERS)
 
 
-def term_text(t: Term, coords: Sequence[str]) -> str:
+def term_text(t: DerivativeTerm, coords: Sequence[str]) -> str:
     """One term of an operator."""
     coefficient = text(t.coefficient, coords)
     if isinstance(t.coefficient, Add):

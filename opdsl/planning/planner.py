@@ -202,9 +202,10 @@ class _Choice:
         self.wanted = tuple(operators)
         self.texts = tuple(operator_text(op, residual, network.fields) for op in self.wanted)
         self.network, self.settings, self.number = network, settings, number
+        backend = facts(settings.backend)
         self.request = Request(
-            self.wanted, len(residual.coords), residual.space, facts(settings.backend).differentiable, settings.known, network.outputs,
-            network.graph,
+            self.wanted, len(residual.coords), residual.space, backend.differentiable, settings.known, network.outputs,
+            network.graph, backend.title,
         )  # fmt: skip
         self.where = Surroundings(
             network.graph, network.points, network.execution, residual.space, settings.bindings,

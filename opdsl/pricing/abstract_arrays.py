@@ -299,6 +299,7 @@ class CountingNamespace:
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
         self.linalg = _Linalg(tally)
+        self.finfo = lambda _: np.finfo(np.float64)
         self.multiply = lambda a, b: a * b
         self.add = self.subtract = lambda a, b: a + b
         self.where = self.maximum = self.minimum = lambda *a: elementwise(tally, a, "elements")

@@ -95,9 +95,9 @@ def _along(ops: CountingOps, directions: int, levels: int) -> Effort:
     algebra = Nilpotent(directions, levels)
     with ops.tally.aside() as counted:
         x = ops.point
-        shape = (directions, *(x.shape if ops.per_point else (1, *x.shape[1:])))
+        shape = (directions, *ops.points.thin(x.shape))
         seeds = [AbstractArray(ops.tally, shape, False) if mask.bit_count() == 1 else None for mask in range(1, 2**levels)]
-        seed = Jet(x, tuple(seeds), tuple(True for _ in seeds), None if ops.per_point else 0)
+        seed = ops.points.jet(x, seeds, [True] * len(seeds))
         outputs = push_forward(ops.graph, algebra, seed, ops.constants, ops, frozenset(range(len(seeds))))
         del outputs
     return counted()

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from opdsl.backends.execution import Execution
-from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.graph import Array, Graph
 from opdsl.pricing.counting import CountingOps, Effort, Shape, stand_ins
 from opdsl.strategies.environment import Environment
@@ -31,6 +30,7 @@ class Request:
             run-time weight.
         outputs: number of output columns m.
         graph: the captured network, for strategies that depend on its structure.
+        framework: what sentences call the backend.
     """
 
     operators: tuple[LinearOperator, ...]
@@ -40,6 +40,12 @@ class Request:
     known: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     outputs: int = 1
     graph: Graph | None = None
+    framework: str = "chosen"
+
+    @property
+    def undifferentiable(self) -> str:
+        """Why nothing that needs automatic differentiation applies."""
+        return f"the {self.framework} backend has no automatic differentiation"
 
 
 @dataclass(frozen=True)
@@ -135,10 +141,3 @@ class Strategy(ABC):
     @abstractmethod
     def propose(self, request: Request) -> Method | Refusal:
         """A method for the request, or the reason why this strategy does not apply."""
-
-
-def columns(output: Array, per_point: bool, ops: ArrayOps) -> Array:
-    """Bring an output to (…, m): a scalar per point becomes one column."""
-    wanted = 1 if per_point else 2
-    shape = tuple(output.shape)
-    return output if len(shape) == wanted else ops.xp.reshape(output, (*shape, 1))

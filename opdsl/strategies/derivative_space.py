@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from functools import cached_property
+
+import numpy as np
 
 from opdsl.algebra.derivative_space import DerivativeSpace, derivative_space
 from opdsl.algebra.polynomial import Polynomial
-from opdsl.jets.graph import Array, Graph
-from opdsl.jets.jet import Jet
-from opdsl.jets.propagate import push_forward
+from opdsl.jets.elementary import Term, plus
+from opdsl.jets.graph import Array
 from opdsl.jets.tabular import RuntimeTop, Tabular
 from opdsl.language.residual import Number, Pointwise
-from opdsl.strategies.base import Delivered, Method, Refusal, Request, Strategy, columns
+from opdsl.strategies.base import Method, Refusal, Request, Strategy
 from opdsl.strategies.dof import substitute_known
 from opdsl.strategies.environment import Environment
-from opdsl.strategies.linear_operators import LinearOperator, Term
+from opdsl.strategies.linear_operators import DerivativeTerm, LinearOperator
+from opdsl.strategies.push_forward import Floats, PushForwardMethod, ReadOut
 
 _MOST_CHANNELS = 400
 _MOST_TERMS = 2000
@@ -33,7 +34,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class DerivativeSpaceMethod(Method):
+class DerivativeSpaceMethod(PushForwardMethod[Tabular]):
     """A push-forward over a `Tabular` algebra."""
 
     space: DerivativeSpace
@@ -86,104 +87,71 @@ class DerivativeSpaceMethod(Method):
             )
         return Tabular(self.space.degrees, rows, tops, max(self.space.order, 1))
 
-    def seed(self, env: Environment, algebra: Tabular) -> Jet:
-        """The jet of x: linear parts of the basis elements; tops take Σ_g c_g of their members."""
-        import numpy as np
-
-        ops, xp = env.ops, env.ops.xp
+    def directions(self, algebra: Tabular) -> dict[int, Floats]:
+        """Linear parts of the basis elements."""
         matrix = np.zeros((len(self.space.basis), self.dimension))
         for column in range(self.dimension):
             for channel, value in self.space.seeds(column).items():
                 matrix[channel, column] = float(value)
-        parts: list[Array | None] = [None] * len(algebra.sizes)
-        fixed = [True] * len(algebra.sizes)
+        out: dict[int, Floats] = {}
         for part in range(len(algebra.sizes)):
-            if part == algebra.top_part:
-                continue
-            members = [c for c in range(1, len(self.space.basis)) if algebra.place(c)[0] == part]
-            if matrix[members].any():
-                block = ops.asarray(matrix[members], env.x)
-                parts[part] = block if ops.per_point else block[:, None, :]
-        if algebra.top_part is not None:
-            rows: list[Any] = []
-            varying, numeric = False, True
-            for top, runtime in zip(self.space.tops, algebra.tops, strict=True):
-                total: Any = None
-                for coefficient, seeds in zip(runtime.coefficients, top.seeds, strict=True):
+            if part != algebra.top_part:
+                rows = matrix[[c for c in range(1, len(self.space.basis)) if algebra.place(c)[0] == part]]
+                if rows.any():
+                    out[part] = rows
+        return out
+
+    def first_order(self, env: Environment, algebra: Tabular) -> tuple[list[Array | None], bool]:
+        """Σ_g c_g of the linear parts of their members."""
+        rows: list[Array | None] = []
+        numbers = True
+        for top, runtime in zip(self.space.tops, algebra.tops, strict=True):
+            total: Term = None
+            for coefficient, seeds in zip(runtime.coefficients, top.seeds, strict=True):
+                if any(value for _, value in seeds):
                     vector = np.zeros(self.dimension)
                     for column, value in seeds:
                         vector[column] = float(value)
-                    if not vector.any():
-                        continue
-                    row = ops.asarray(vector, env.x)
-                    if hasattr(coefficient, "shape"):
-                        numeric = False
-                        varying |= len(coefficient.shape) == 1
-                        row = coefficient[:, None] * row if len(coefficient.shape) else coefficient * row
-                    else:
-                        row = row * coefficient
-                    total = row if total is None else total + row
-                rows.append(total)
-            if any(r is not None for r in rows):
-                shape = (env.x.shape[0], self.dimension) if varying else (self.dimension,)
-                zero = ops.asarray(0.0, env.x)
-                stacked = xp.stack([xp.broadcast_to(zero if r is None else r, shape) for r in rows])
-                parts[algebra.top_part] = stacked if ops.per_point or varying else stacked[:, None, :]
-                fixed[algebra.top_part] = numeric if ops.per_point else not varying
-        return Jet(env.inputs, tuple(parts), tuple(fixed), None if ops.per_point else 0)
+                    numbers &= not hasattr(coefficient, "shape")
+                    total = plus(total, env.scaled(env.ops.asarray(vector, env.x), coefficient))
+            rows.append(total)
+        return rows, numbers
 
-    def evaluate(self, env: Environment, graph: Graph, constants: Sequence[Array]) -> Delivered:
-        ops = env.ops
-        algebra = self.algebra(env)
-        tops = {top.entry: (k, top) for k, top in enumerate(self.space.tops)}
-        reads: dict[LinearOperator, list[tuple[Pointwise, dict[int, Fraction]]]] = {}
-        needed: set[int] = set() if algebra.top_part is None else {algebra.top_part}
+    @cached_property
+    def lines(self) -> dict[LinearOperator, list[tuple[Pointwise, dict[int, Fraction]]]]:
+        """How every operator is read from channels, its collapsed one left aside: coefficients, and weights by channel."""
+        tops = {top.entry: top for top in self.space.tops}
+        out: dict[LinearOperator, list[tuple[Pointwise, dict[int, Fraction]]]] = {}
         for op, reading in self.readings.items():
-            lines: list[tuple[Pointwise, dict[int, Fraction]]] = []
+            rows = out[op] = []
             for g, (coefficient, member) in enumerate(zip(reading.coefficients, reading.members, strict=True)):
-                if reading.entry in tops:
-                    lines.append((coefficient, dict(tops[reading.entry][1].lower[g])))
-                else:
-                    found = self.space.read(member)
-                    assert found is not None
-                    lines.append((coefficient, found))
-            reads[op] = lines
-            needed.update(algebra.place(c)[0] for _, found in lines for c in found if c)
-        (jet,) = push_forward(graph, algebra, self.seed(env, algebra), constants, ops, frozenset(needed))
-        axis = None if ops.per_point else 0
-        if not isinstance(jet, Jet):
-            jet = Jet(jet, tuple(None for _ in algebra.sizes), tuple(False for _ in algebra.sizes), axis)
-        value = columns(jet.primal, ops.per_point, ops)
-        zero = ops.xp.zeros_like(value)
+                found = dict(tops[reading.entry].lower[g]) if reading.entry in tops else self.space.read(member)
+                assert found is not None
+                rows.append((coefficient, found))
+        return out
 
-        def channel(part: int, position: int) -> Array | None:
-            p = jet.parts[part]
-            if p is None:
-                return None
-            return ops.xp.reshape(ops.xp.broadcast_to(p[position, ...], jet.primal.shape), value.shape)
+    def needed(self, algebra: Tabular) -> frozenset[int]:
+        own = {algebra.place(c)[0] for rows in self.lines.values() for _, found in rows for c in found if c}
+        return frozenset(own if algebra.top_part is None else own | {algebra.top_part})
 
-        out: dict[LinearOperator, Array] = {}
+    def read(self, env: Environment, algebra: Tabular, found: ReadOut) -> dict[LinearOperator, Array | None]:
+        tops = {top.entry: (k, top) for k, top in enumerate(self.space.tops)}
+        out: dict[LinearOperator, Array | None] = {}
         for op, reading in self.readings.items():
-            total: Any = None
+            total: Term = None
             if reading.entry in tops:
                 assert algebra.top_part is not None
                 k, top = tops[reading.entry]
-                own = channel(algebra.top_part, k)
+                own = found.channel(algebra.top_part, k)
                 total = None if own is None else own * float(top.unit)
-            for coefficient, found in reads[op]:
-                weight = env(coefficient)
-                for c, w in found.items():
-                    term = channel(*algebra.place(c))
-                    if term is None:
-                        continue
-                    term = term * float(w)
-                    if hasattr(weight, "shape"):
-                        term = term * (weight[..., None] if len(weight.shape) else weight)
-                    else:
-                        term = term * weight
-                    total = term if total is None else total + term
-            out[op] = zero if total is None else total
-        return Delivered(value, out)
+            for coefficient, weights in self.lines[op]:
+                value = env(coefficient)
+                for c, w in weights.items():
+                    channel = found.channel(*algebra.place(c))
+                    if channel is not None:
+                        total = plus(total, env.scaled(channel * float(w), value))
+            out[op] = total
+        return out
 
 
 class DerivativeSpaceStrategy(Strategy):
@@ -208,7 +176,7 @@ class DerivativeSpaceStrategy(Strategy):
                 return Refusal(self.name, "a family over an unwritten index sum (too many coordinates to write out)")
             if any(t.labels for t in op.terms) and len(request.space) ** max(len(t.labels) for t in op.terms) > _MOST_TERMS:
                 return Refusal(self.name, "an unwritten sum over too many coordinates; a directional algebra holds it")
-            known = LinearOperator(tuple(Term(substitute_known(t.coefficient, request), t.axes, t.labels) for t in op.terms))
+            known = LinearOperator(tuple(DerivativeTerm(substitute_known(t.coefficient, request), t.axes, t.labels) for t in op.terms))
             symbols = known.polynomials(request.space)
             if symbols is None:
                 return Refusal(self.name, "coefficients over an unwritten index sum")

@@ -14,19 +14,16 @@ from math import factorial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from opdsl.errors import StrategyError
 from opdsl.jets.directional import Directional, Reduction, Top
-from opdsl.jets.graph import Array, Graph
-from opdsl.jets.jet import Jet
-from opdsl.jets.propagate import push_forward
+from opdsl.jets.elementary import Term, plus
+from opdsl.jets.graph import Array
 from opdsl.language.residual import Number, Pointwise
-from opdsl.strategies.base import Delivered, Method, columns
 from opdsl.strategies.environment import Environment
 from opdsl.strategies.linear_operators import LinearOperator
+from opdsl.strategies.push_forward import Floats, PushForwardMethod, ReadOut
 
-Floats = npt.NDArray[np.float64]
 MOST_ENTRIES = 2**28
 
 
@@ -110,7 +107,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class DirectionalMethod(Method):
+class DirectionalMethod(PushForwardMethod[Directional]):
     """A push-forward over a `Directional` algebra."""
 
     strategy: str
@@ -192,26 +189,13 @@ class DirectionalMethod(Method):
             total = a if total is None else total + a
         return total
 
-    def seed(self, env: Environment, algebra: Directional) -> Jet:
-        """The jet of x: directions in order 1, first-order parts in the tops."""
-        ops, xp = env.ops, env.ops.xp
-        parts: list[Array | None] = [None] * len(algebra.sizes)
-        fixed = [True] * len(algebra.sizes)
-        for g, group in enumerate(self.groups):
-            directions = ops.asarray(group.matrix(self.dimension), env.x)
-            parts[algebra.part(g, 1)] = directions if ops.per_point else directions[:, None, :]
-        if algebra.tops:
-            rows = [self._first(env, self.forms[op]) for op in self.tops]
-            if any(r is not None for r in rows):
-                varying = any(r is not None and len(r.shape) == 2 for r in rows)
-                shape = (env.x.shape[0], self.dimension) if varying else (self.dimension,)
-                zero = ops.asarray(0.0, env.x)
-                stacked = xp.stack([xp.broadcast_to(zero if r is None else r, shape) for r in rows])
-                known = all(isinstance(c, Number) for op in self.tops for c, _ in self.forms[op].first)
-                plain = not any(self.forms[op].vectors for op in self.tops)
-                fixed[algebra.top_part] = (known and plain) if ops.per_point else not varying
-                parts[algebra.top_part] = stacked if ops.per_point or varying else stacked[:, None, :]
-        return Jet(env.inputs, tuple(parts), tuple(fixed), None if ops.per_point else 0)
+    def directions(self, algebra: Directional) -> dict[int, Floats]:
+        return {algebra.part(g, 1): group.matrix(self.dimension) for g, group in enumerate(self.groups)}
+
+    def first_order(self, env: Environment, algebra: Directional) -> tuple[list[Array | None], bool]:
+        forms = [self.forms[op] for op in self.tops]
+        numbers = not any(form.vectors for form in forms) and all(isinstance(c, Number) for form in forms for c, _ in form.first)
+        return [self._first(env, form) for form in forms], numbers
 
     def _first(self, env: Environment, form: Form) -> Array | None:
         """Coefficients of the first-order part over all columns: (d,) or (n, d); None where there is none."""
@@ -242,51 +226,33 @@ class DirectionalMethod(Method):
             total = vector if total is None else total + vector
         return total
 
-    def evaluate(self, env: Environment, graph: Graph, constants: Sequence[Array]) -> Delivered:
-        ops = env.ops
-        algebra = self.algebra(env)
-        needed: set[int] = {algebra.top_part} if algebra.tops else set()
+    def needed(self, algebra: Directional) -> frozenset[int]:
+        out: set[int] = {algebra.top_part} if algebra.tops else set()
         for form in self.forms.values():
             if not form.top:
-                needed.update(algebra.part(w.group, w.order) for w in form.weights)
+                out.update(algebra.part(w.group, w.order) for w in form.weights)
                 if form.spread is not None:
-                    needed.add(algebra.part(*form.spread))
-        (jet,) = push_forward(graph, algebra, self.seed(env, algebra), constants, ops, frozenset(needed))
-        axis = None if ops.per_point else 0
-        if not isinstance(jet, Jet):  # the network ignores its input
-            jet = Jet(jet, tuple(None for _ in algebra.sizes), tuple(False for _ in algebra.sizes), axis)
-        value = columns(jet.primal, ops.per_point, ops)
+                    out.add(algebra.part(*form.spread))
+        return frozenset(out)
 
-        def part(position: int) -> Array | None:
-            p = jet.parts[position]
-            if p is None:
-                return None
-            full = ops.xp.broadcast_to(p, (p.shape[0], *jet.primal.shape))
-            return ops.xp.reshape(full, (p.shape[0], *value.shape))
-
-        zero = ops.xp.zeros_like(value)
-        out: dict[LinearOperator, Array] = {}
+    def read(self, env: Environment, algebra: Directional, found: ReadOut) -> dict[LinearOperator, Array | None]:
+        ops = env.ops
+        out: dict[LinearOperator, Array | None] = {}
         for op, form in self.forms.items():
             if form.top:
-                p = part(algebra.top_part)
-                out[op] = zero if p is None else p[self.tops.index(op), ...]
+                part = found.part(algebra.top_part)
+                out[op] = None if part is None else part[self.tops.index(op), ...]
             elif form.spread is not None:
-                p = part(algebra.part(*form.spread))
-                size = self.groups[form.spread[0]].size
-                scale = float(factorial(form.spread[1]))
-                if p is None:
-                    out[op] = ops.xp.broadcast_to(zero[..., None], (*value.shape, size))
-                else:
-                    out[op] = ops.xp.moveaxis(p, 0, -1) * scale
+                part = found.part(algebra.part(*form.spread))
+                out[op] = None if part is None else ops.xp.moveaxis(part, 0, -1) * float(factorial(form.spread[1]))
             else:
-                total: Any = None
+                total: Term = None
                 for w in form.weights:
-                    p = part(algebra.part(w.group, w.order))
-                    if p is not None:
-                        term = reduction(env, [w], self.groups[w.group].size)(ops, p, axis)
-                        total = term if total is None else total + term
-                out[op] = zero if total is None else total
-        return Delivered(value, out)
+                    part = found.part(algebra.part(w.group, w.order))
+                    if part is not None:
+                        total = plus(total, reduction(env, [w], self.groups[w.group].size)(ops, part, ops.points.axis))
+                out[op] = total
+        return out
 
 
 def _as_array(env: Environment, value: Any) -> Array:

@@ -86,6 +86,10 @@ class Environment:
         value, have = self.labelled(node)
         return self._arrange(value, have, tuple(labels))
 
+    def scaled(self, term: Array, coefficient: Any) -> Array:
+        """term · coefficient: a number, or one for each point, times all columns of (…, m)."""
+        return term * (coefficient[..., None] if getattr(coefficient, "shape", ()) else coefficient)
+
     def labelled(self, node: Pointwise) -> Labelled:
         """Value and the labels of its trailing axes; shared subexpressions are evaluated once."""
         if node not in self._memo:
@@ -99,7 +103,7 @@ class Environment:
             case Number(value):
                 return float(value) if isinstance(value, Fraction) else value, ()
             case Coordinate(axis):
-                return (self.x[..., axis], ()) if isinstance(axis, int) else (self._space_of(self.x), (axis,))
+                return (self.x[..., axis], ()) if isinstance(axis, int) else (self.space_of(self.x), (axis,))
             case Parameter(name, index):
                 return self._parameter(name, index)
             case Derivative(name, component, ()):
@@ -126,7 +130,8 @@ class Environment:
                 return self._sum(label, body)
         raise TypeError(f"unexpected node {type(node).__name__} in a pointwise expression")
 
-    def _space_of(self, x: Array) -> Array:
+    def space_of(self, x: Array) -> Array:
+        """The columns over which labels range, of an array with all coordinates in its last axis."""
         space = self.space
         if contiguous(space):
             return x[..., space[0] : space[-1] + 1]

@@ -41,7 +41,7 @@ ONE = Number(Fraction(1))
 
 
 @dataclass(frozen=True)
-class Term:
+class DerivativeTerm:
     """coefficient · ∂_{axes}, summed over ``labels``.
 
     Without labels ``axes`` are coordinate columns. With labels the term keeps an index sum over all space coordinates
@@ -70,7 +70,7 @@ class LinearOperator:
     With ``spread`` set it is a family over one index label (∂_i u for all i) and delivers one more axis.
     """
 
-    terms: tuple[Term, ...]
+    terms: tuple[DerivativeTerm, ...]
     spread: str | None = None
 
     @property
@@ -78,12 +78,12 @@ class LinearOperator:
         """Highest order."""
         return max(t.order for t in self.terms)
 
-    def groups(self) -> dict[Pointwise, tuple[Term, ...]]:
+    def groups(self) -> dict[Pointwise, tuple[DerivativeTerm, ...]]:
         """Terms by the run-time part of their coefficient: Σ_g c_g(x) Σ (number · ∂_axes)."""
-        out: dict[Pointwise, list[Term]] = {}
+        out: dict[Pointwise, list[DerivativeTerm]] = {}
         for t in self.terms:
             number, rest = split_number(t.coefficient)
-            out.setdefault(rest, []).append(Term(Number(number), t.axes, t.labels))
+            out.setdefault(rest, []).append(DerivativeTerm(Number(number), t.axes, t.labels))
         return {c: tuple(ts) for c, ts in out.items()}
 
     def polynomials(self, space: Sequence[int]) -> list[tuple[Pointwise, Polynomial]] | None:
@@ -220,17 +220,17 @@ def _single(node: Derivative, value: Reader) -> Pointwise:
     if not node.axes:
         return node
     if not labels:
-        return value(node.field, node.component, LinearOperator((Term(ONE, node.axes),)), None)
+        return value(node.field, node.component, LinearOperator((DerivativeTerm(ONE, node.axes),)), None)
     if len(labels) > 1:
         raise StrategyError(
             "a nonlinear term needs all mixed second derivatives over an unwritten index sum (too many coordinates to write out)."
         )
-    return value(node.field, node.component, LinearOperator((Term(ONE, node.axes),), labels[0]), labels[0])
+    return value(node.field, node.component, LinearOperator((DerivativeTerm(ONE, node.axes),), labels[0]), labels[0])
 
 
 def _collect(component: Pointwise, value: Reader, read: Callable[[Pointwise], Pointwise], merge: bool) -> Pointwise:
     """One expression over operator values; without ``merge`` every linear term is an operator of its own."""
-    linear: dict[tuple[str, Axis, int], list[Term]] = {}
+    linear: dict[tuple[str, Axis, int], list[DerivativeTerm]] = {}
     rest: list[Pointwise] = []
     for number, summand in enumerate(component.terms if isinstance(component, Add) else (component,)):
         found = _linear_term(summand, ())
@@ -243,7 +243,7 @@ def _collect(component: Pointwise, value: Reader, read: Callable[[Pointwise], Po
         first = terms[0]
         if len(terms) == 1 and not labels_in(first.coefficient) & set(first.labels):
             # One term: the coefficient stays outside, so that the same derivative elsewhere is the same operator.
-            alone = LinearOperator((Term(ONE, first.axes, first.labels),))
+            alone = LinearOperator((DerivativeTerm(ONE, first.axes, first.labels),))
             whole = value(field, where, alone, None)
             rest.append(whole if first.coefficient == ONE else Mul((first.coefficient, whole)))
         else:
@@ -251,7 +251,7 @@ def _collect(component: Pointwise, value: Reader, read: Callable[[Pointwise], Po
     return rest[0] if len(rest) == 1 else Add(tuple(rest))
 
 
-def _operator_in(node: IndexSum) -> tuple[list[Pointwise], Derivative, Term] | None:
+def _operator_in(node: IndexSum) -> tuple[list[Pointwise], Derivative, DerivativeTerm] | None:
     """A sum as factors without its labels times one linear operator; None where the sum couples several derivatives."""
     labels: list[str] = []
     body: Pointwise = node
@@ -267,7 +267,7 @@ def _operator_in(node: IndexSum) -> tuple[list[Pointwise], Derivative, Term] | N
     return None if found is None else (outer, *found)
 
 
-def _linear_term(node: Pointwise, labels: tuple[str, ...]) -> tuple[Derivative, Term] | None:
+def _linear_term(node: Pointwise, labels: tuple[str, ...]) -> tuple[Derivative, DerivativeTerm] | None:
     """``node`` as coefficient · derivative, or None where it is nonlinear, free of fields, or the plain value of a field."""
     if isinstance(node, IndexSum):
         return _linear_term(node.body, (*labels, node.label))
@@ -281,7 +281,7 @@ def _linear_term(node: Pointwise, labels: tuple[str, ...]) -> tuple[Derivative, 
         if inner is None:
             return None
         derivative, term = inner
-        return derivative, Term(mul(*outer, term.coefficient), term.axes, term.labels)
+        return derivative, DerivativeTerm(mul(*outer, term.coefficient), term.axes, term.labels)
     derivative_or_other = found[0]
     if not isinstance(derivative_or_other, Derivative) or not derivative_or_other.axes:
         return None
@@ -289,4 +289,4 @@ def _linear_term(node: Pointwise, labels: tuple[str, ...]) -> tuple[Derivative, 
     used = {a for a in derivative.axes if isinstance(a, str)}
     if isinstance(derivative.component, str) or set(labels) != used:
         return None
-    return derivative, Term(mul(*outer) if outer else ONE, derivative.axes, labels)
+    return derivative, DerivativeTerm(mul(*outer) if outer else ONE, derivative.axes, labels)

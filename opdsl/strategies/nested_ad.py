@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
+from opdsl.jets.elementary import Term, plus
 from opdsl.jets.graph import Array, Graph, evaluate
 from opdsl.language.residual import Axis
-from opdsl.strategies.base import Delivered, Method, Refusal, Request, Strategy, columns
+from opdsl.strategies.base import Delivered, Method, Refusal, Request, Strategy
 from opdsl.strategies.environment import Environment
 from opdsl.strategies.linear_operators import LinearOperator
 
@@ -43,19 +43,16 @@ def combine(env: Environment, op: LinearOperator, partial: dict[Axes, Array]) ->
     if op.spread is not None:
         members = [partial[axes] for _, axes in written_out(op.terms[0].axes, (op.spread,), env.space)]
         return xp.stack(members, axis=-1)
-    total: Any = None
+    total: Term = None
     for t in op.terms:
         weights = env.array(t.coefficient, t.labels) if t.labels else env(t.coefficient)
         for where, axes in written_out(t.axes, t.labels, env.space):
             weight = weights
-            if hasattr(weight, "shape"):
-                if t.labels:
-                    lead = len(weight.shape) - len(t.labels)
-                    key = tuple(0 if weight.shape[lead + k] == 1 else where[label] for k, label in enumerate(t.labels))
-                    weight = weight[(..., *key)]
-                weight = weight[..., None] if len(weight.shape) else weight
-            term = partial[axes] * weight
-            total = term if total is None else total + term
+            if hasattr(weight, "shape") and t.labels:
+                lead = len(weight.shape) - len(t.labels)
+                key = tuple(0 if weight.shape[lead + k] == 1 else where[label] for k, label in enumerate(t.labels))
+                weight = weight[(..., *key)]
+            total = plus(total, env.scaled(partial[axes], weight))
     return total
 
 
@@ -84,7 +81,7 @@ class NestedADMethod(Method):
         axes = [(), *wanted_axes(self.operators, self.space)]
 
         def function(x: Array) -> Array:
-            return columns(evaluate(graph, x, constants)[0], ops.per_point, ops)
+            return ops.points.columns(evaluate(graph, x, constants)[0])
 
         partial = ops.nested_ad(function, env.inputs, axes)
         return Delivered(partial[()], {op: combine(env, op, partial) for op in self.operators})
@@ -98,7 +95,7 @@ class NestedAD(Strategy):
 
     def propose(self, request: Request) -> Method | Refusal:
         if not request.differentiable:
-            return Refusal(self.name, "the NumPy backend has no automatic differentiation")
+            return Refusal(self.name, request.undifferentiable)
         size = sum(len(request.space) ** max(len(t.labels), op.spread is not None) for op in request.operators for t in op.terms)
         if size > _MOST:
             return Refusal(self.name, f"{size} partial derivatives would be needed")

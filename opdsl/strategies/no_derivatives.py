@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from opdsl.jets.graph import Array, Graph, evaluate
-from opdsl.strategies.base import Delivered, Method, columns
+from opdsl.strategies.base import Delivered, Method
 from opdsl.strategies.environment import Environment
 
 
@@ -22,4 +22,4 @@ class Evaluation(Method):
         return ["the value"]
 
     def evaluate(self, env: Environment, graph: Graph, constants: Sequence[Array]) -> Delivered:
-        return Delivered(columns(evaluate(graph, env.inputs, constants)[0], env.ops.per_point, env.ops), {})
+        return Delivered(env.ops.points.columns(evaluate(graph, env.inputs, constants)[0]), {})

@@ -18,7 +18,7 @@ from opdsl.language.constructors import mul
 from opdsl.language.residual import Number, Parameter, Pointwise, contiguous
 from opdsl.strategies.base import Method, Refusal, Request, Strategy
 from opdsl.strategies.environment import Environment
-from opdsl.strategies.linear_operators import ONE, LinearOperator, Term, labels_in
+from opdsl.strategies.linear_operators import ONE, DerivativeTerm, LinearOperator, labels_in
 from opdsl.strategies.restriction import (
     Block,
     NotSuitable,
@@ -107,8 +107,7 @@ class PullBackMethod(RestrictedMethod):
         gamma, own, drift = cut.slopes(ops, env.x, constants, values, self.among)
         flat = xp.reshape(gamma, (-1, self.rank))
         c = xp.reshape(xp.matrix_transpose(xp.linalg.solve(factor, xp.matrix_transpose(flat))), gamma.shape)
-        if not ops.per_point:
-            c, own = xp.permute_dims(c, (1, 0, 2)), xp.permute_dims(own, (1, 0, 2))
+        c, own = ops.points.in_front(c), ops.points.in_front(own)
         schur = own - c @ xp.matrix_transpose(c)
         bindings = {_SCHUR: schur, _DRIFT: drift}
         unit = ops.asarray(np.eye(self.extra), env.x)
@@ -157,9 +156,7 @@ def _factor(ops: ArrayOps, gram: Array) -> Array:
     xp = ops.xp
     size = gram.shape[-1]
     diagonal = xp.linalg.diagonal(gram)
-    dtype = str(getattr(gram, "dtype", "float64"))
-    last = 1.2e-7 if dtype.endswith("32") else 2.3e-16
-    shift = xp.max(diagonal) * (8.0 * last) + 1e-30
+    shift = xp.max(diagonal) * (8.0 * float(xp.finfo(gram.dtype).eps)) + 1e-30
     return xp.linalg.cholesky(gram + shift * ops.asarray(np.eye(size), gram))
 
 
@@ -183,14 +180,14 @@ class PullBack(Strategy):
         if not any(t.labels for op in request.operators for t in op.terms):
             return Refusal(self.name, "no sum over all coordinates")
         if not request.differentiable and any(op.spread is not None for op in request.operators):
-            return Refusal(self.name, "first derivatives one by one need reverse mode, which the NumPy backend does not have")
+            return Refusal(self.name, "first derivatives one by one need reverse mode, and " + request.undifferentiable)
         cut = find_cut(request.graph)
         if cut is None:
             return Refusal(self.name, "the network does not begin with linear maps that keep fewer numbers than there are coordinates")
         if cut.rank + cut.extra >= len(request.space):
             return Refusal(self.name, f"the first layers keep {cut.rank + cut.extra} numbers of {len(request.space)} coordinates")
         if cut.transposes and not request.differentiable:
-            return Refusal(self.name, "these first layers need reverse mode, which the NumPy backend does not have")
+            return Refusal(self.name, "these first layers need reverse mode, and " + request.undifferentiable)
         try:
             return _Pulled(request, cut).method()
         except NotSuitable as reason:
@@ -249,27 +246,27 @@ class _Pulled:
     def single(self, column: int) -> int:
         return self.rank + self.extra + self.singles[column]
 
-    def term(self, t: Term) -> list[Term]:
+    def term(self, t: DerivativeTerm) -> list[DerivativeTerm]:
         if not t.labels:
-            return [Term(t.coefficient, tuple(sorted(self.single(int(a)) for a in t.axes)))]
+            return [DerivativeTerm(t.coefficient, tuple(sorted(self.single(int(a)) for a in t.axes)))]
         if t.order == 1:
             place = self.vectors.setdefault((t.coefficient, str(t.axes[0])), len(self.vectors))
-            return [Term(ONE, (self.rank + self.extra + len(self.singles) + place,))]
+            return [DerivativeTerm(ONE, (self.rank + self.extra + len(self.singles) + place,))]
         if self.matrices:
             return [self.matrix(t)]
         if any(sum(a == label for a in t.axes) != 2 for label in t.labels):
             raise NotSuitable("a sum over coordinates that is not a power of the Laplacian; only those keep their form")
         axes = tuple(a if isinstance(a, str) else self.single(a) for a in t.axes)
-        out = [Term(t.coefficient, axes, t.labels)]
+        out = [DerivativeTerm(t.coefficient, axes, t.labels)]
         first = self.rank
         for a in range(self.extra):
             for b in range(a, self.extra):
                 weight = mul(Number(Fraction(1 if a == b else 2)), t.coefficient, Parameter(_SCHUR, (a, b)))
-                out.append(Term(weight, (first + a, first + b)))
-            out.append(Term(mul(t.coefficient, Parameter(_DRIFT, (a,))), (first + a,)))
+                out.append(DerivativeTerm(weight, (first + a, first + b)))
+            out.append(DerivativeTerm(mul(t.coefficient, Parameter(_DRIFT, (a,))), (first + a,)))
         return out
 
-    def matrix(self, t: Term) -> Term:
+    def matrix(self, t: DerivativeTerm) -> DerivativeTerm:
         """Σ_rs (W A Wᵀ)_rs ∂_r ∂_s over the entries of z themselves."""
         if t.order != 2 or any(isinstance(a, int) for a in t.axes):
             raise NotSuitable("an index sum that is coupled to a single coordinate")
@@ -281,6 +278,6 @@ class _Pulled:
         coefficient = t.coefficient if have else ONE
         number = self.grams.setdefault((coefficient, labels), len(self.grams))
         outer = ONE if have else t.coefficient
-        return Term(mul(outer, Parameter(f"{_GRAM}{number}", ("i", "j"))), ("i", "j"), ("i", "j"))
+        return DerivativeTerm(mul(outer, Parameter(f"{_GRAM}{number}", ("i", "j"))), ("i", "j"), ("i", "j"))
 
 

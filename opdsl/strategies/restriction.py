@@ -30,7 +30,7 @@ from opdsl.strategies.derivative_space import DerivativeSpaceStrategy
 from opdsl.strategies.dof import DOF
 from opdsl.strategies.environment import Environment
 from opdsl.strategies.forward_laplacian import ForwardLaplacian
-from opdsl.strategies.linear_operators import LinearOperator, Term
+from opdsl.strategies.linear_operators import DerivativeTerm, LinearOperator
 from opdsl.strategies.n_tangentprop import NTangentProp
 from opdsl.strategies.reverse_gradient import ReverseGradientMethod
 
@@ -60,14 +60,14 @@ class Block:
     order: int = 1
 
 
-def restrict(cut: Cut, ops: ArrayOps, points: int, columns: int, blocks: Sequence[Block]) -> Graph:
+def restrict(cut: Cut, ops: ArrayOps, eta_shape: tuple[int, ...], blocks: Sequence[Block]) -> Graph:
     """The network as a function of η.
 
-    Its constants are those of the whole network, then the values at the cut, then the arrays of the blocks.
+    Its constants are those of the whole network, then the values at the cut, then the arrays of the blocks. ``eta_shape`` is the
+    shape of η.
     """
     whole = cut.graph
     batch = whole.values[whole.x].batch_axis
-    lead = () if batch is None else (points,)
     dtype = whole.values[whole.x].dtype
     values = list(whole.values)
 
@@ -75,13 +75,13 @@ def restrict(cut: Cut, ops: ArrayOps, points: int, columns: int, blocks: Sequenc
         values.append(Value(shape, dtype, axis))
         return len(values) - 1
 
-    eta = new((*lead, columns), batch)
+    eta = new(eta_shape, batch)
     bases = {v: new(whole.values[v].shape, whole.values[v].batch_axis) for v in cut.values}
     arrays = [new(tuple(b.array.shape), 0 if b.varies and batch is not None else None) for b in blocks]
     nodes: list[Node] = []
     powers = {1: eta}
     for order in sorted({b.order for b in blocks} - {1}):
-        powers[order] = new((*lead, columns), batch)
+        powers[order] = new(eta_shape, batch)
         nodes.append(Node(f"power({order})", Elementwise(power(order)), (eta,), (powers[order],), _never, flexible=True))
     for v in cut.values:
         terms = []
@@ -180,11 +180,8 @@ class RestrictedMethod(Method):
         ops, cut = env.ops, self.cut(graph)
         base = cut.at(env.inputs, constants)
         blocks, bindings = self.blocks(env, cut, constants, dict(zip(cut.values, base, strict=True)))
-        points = 1 if ops.per_point else env.x.shape[0]
-        narrow = restrict(cut, ops, points, self.columns, blocks)
-        origin = ops.asarray(np.zeros(self.columns), env.x)
-        if not ops.per_point:
-            origin = ops.xp.broadcast_to(origin[None, :], (points, self.columns))
+        origin = ops.points.everywhere(ops.asarray(np.zeros(self.columns), env.x), env.x)
+        narrow = restrict(cut, ops, tuple(origin.shape), blocks)
         inner = Environment(
             ops, env.x, self.space, {**env.bindings, **bindings}, functions=env.functions, inputs=origin
         )  # fmt: skip
@@ -199,10 +196,8 @@ class RestrictedMethod(Method):
 
 def flat_parts(ops: ArrayOps, cut: Cut, value: int, part: Array, fixed: bool) -> Array:
     """Derivatives (R, *S) of a value at the cut as a block's array: (R, w), or (n, R, w) where they differ by point."""
-    width, count = cut.width(value), part.shape[0]
-    if ops.per_point or fixed:
-        return ops.xp.reshape(part, (count, width))
-    return ops.xp.permute_dims(ops.xp.reshape(part, (count, part.shape[1], width)), (1, 0, 2))
+    flat = ops.points.flat(part, cut.width(value), fixed)
+    return flat if fixed else ops.points.in_front(flat)
 
 
 def fewest_channels(request: Request) -> Method | Refusal:
@@ -229,7 +224,7 @@ def written_out(operator: LinearOperator, space: Sequence[int], start: int = 0) 
             axes = tuple(sorted(a if isinstance(a, int) else start + space[where[a]] for a in t.axes))
             key = _entry(t.coefficient, where), axes
             found[key] = found.get(key, 0) + 1
-    return LinearOperator(tuple(Term(mul(Number(Fraction(n)), c), axes) for (c, axes), n in found.items()))
+    return LinearOperator(tuple(DerivativeTerm(mul(Number(Fraction(n)), c), axes) for (c, axes), n in found.items()))
 
 
 def _entry(node: Pointwise, where: Mapping[str, int]) -> Pointwise:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from opdsl.jets.elementary import Term, plus
 from opdsl.jets.graph import Array, Graph, evaluate
-from opdsl.strategies.base import Delivered, Method, Refusal, Request, Strategy, columns
+from opdsl.strategies.base import Delivered, Method, Refusal, Request, Strategy
 from opdsl.strategies.environment import Environment
 from opdsl.strategies.linear_operators import LinearOperator
 
@@ -33,7 +33,7 @@ class ReverseGradientMethod(Method):
         ops = env.ops
 
         def function(x: Array) -> Array:
-            return columns(evaluate(graph, x, constants)[0], ops.per_point, ops)
+            return ops.points.columns(evaluate(graph, x, constants)[0])
 
         value, gradient = ops.gradient(function, env.inputs)
         inner = Environment(ops, gradient, env.space)
@@ -42,18 +42,17 @@ class ReverseGradientMethod(Method):
     def _contract(self, env: Environment, inner: Environment, op: LinearOperator, gradient: Array) -> Array:
         """Σ_c coefficient_c ∂_c u: (…, m)."""
         if op.spread is not None:
-            return inner._space_of(gradient)
-        total: Any = None
+            return inner.space_of(gradient)
+        total: Term = None
         for t in op.terms:
             axis = t.axes[0]
             if isinstance(axis, int):
-                weight = env(t.coefficient)
-                term = gradient[..., axis] * (weight[..., None] if getattr(weight, "shape", ()) else weight)
+                term = env.scaled(gradient[..., axis], env(t.coefficient))
             else:
                 weight = env.array(t.coefficient, (axis,))
                 weight = weight[..., None, :] if hasattr(weight, "shape") else weight
-                term = env.ops.xp.sum(inner._space_of(gradient) * weight, axis=-1)
-            total = term if total is None else total + term
+                term = env.ops.xp.sum(inner.space_of(gradient) * weight, axis=-1)
+            total = plus(total, term)
         return total
 
 
@@ -65,7 +64,7 @@ class ReverseGradient(Strategy):
 
     def propose(self, request: Request) -> Method | Refusal:
         if not request.differentiable:
-            return Refusal(self.name, "the NumPy backend has no automatic differentiation")
+            return Refusal(self.name, request.undifferentiable)
         for op in request.operators:
             if op.order > 1:
                 return Refusal(self.name, f"order {op.order} is above 1")

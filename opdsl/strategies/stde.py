@@ -6,23 +6,21 @@ shared by all its points and collapsed: S samples of a second-order operator cos
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
-from math import factorial, prod
-from typing import Any, ClassVar, Literal
+from math import factorial
+from typing import Any, ClassVar
 
 import numpy as np
 
 from opdsl.errors import StrategyError
 from opdsl.jets.bottleneck import Cut, find_cut, unit_directions, whole_cut
 from opdsl.jets.graph import Array, Graph
-from opdsl.language.constructors import mul
-from opdsl.language.residual import Number, Parameter, Pointwise, contiguous
+from opdsl.language.residual import Pointwise
 from opdsl.pricing.counting import Effort
 from opdsl.strategies.base import Method, Refusal, Request, Strategy, Surroundings
 from opdsl.strategies.environment import Environment
-from opdsl.strategies.linear_operators import ONE, LinearOperator, Term, labels_in
+from opdsl.strategies.linear_operators import LinearOperator
 from opdsl.strategies.restriction import (
     Block,
     NotSuitable,
@@ -34,10 +32,9 @@ from opdsl.strategies.restriction import (
     reverse_of,
     written_out,
 )
+from opdsl.strategies.stde_terms import WEIGHTS, Distribution, Family, SampledTerms
 
-Distribution = Literal["coordinates", "rademacher", "gaussian"]
 DISTRIBUTIONS: tuple[Distribution, ...] = ("coordinates", "rademacher", "gaussian")
-_WEIGHTS = "@weights"
 _WRITTEN = 4000
 
 
@@ -122,7 +119,7 @@ class STDE(Strategy):
         if any(op.spread is not None and (op.order > 1 or not request.differentiable) for op in request.operators):
             return Refusal(self.name, "derivatives are wanted one by one in every coordinate")
         try:
-            return _Sampled(request, self).method()
+            return _method(request, self)
         except NotSuitable as reason:
             return Refusal(self.name, str(reason))
 
@@ -135,24 +132,6 @@ def HTE(samples: int = 16, key: Any = None, *, two_sample: bool = False) -> STDE
 def SDGD(samples: int = 16, key: Any = None, *, two_sample: bool = False) -> STDE:
     """Stochastic dimension gradient descent: `STDE` with sampled coordinates (Hu et al., arXiv:2307.12306)."""
     return STDE(samples, "coordinates", key, two_sample)
-
-
-@dataclass(frozen=True)
-class Family:
-    """S consecutive columns of η: the sampled directions, their signs, or sums of them with A times them.
-
-    Args:
-        kind: ``"draw"`` as the distribution says, ``"normal"``, ``"sign"``; ``"sum"`` and ``"difference"`` for v ± A v.
-        start: first column.
-        replica: which of the independent samples.
-        coefficient: A, with its labels, for ``sum`` and ``difference``.
-    """
-
-    kind: str
-    start: int
-    replica: int
-    coefficient: Pointwise = ONE
-    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -203,7 +182,7 @@ class StdeMethod(RestrictedMethod):
                 chosen = drawn[f.replica, ...]
                 out += self._coordinates(env, cut, constants, rows, derivatives, f.start, chosen)
                 for number, (coefficient, labels) in enumerate(self.weights):
-                    bindings[f"{_WEIGHTS}{number}_{f.replica}"] = self._gathered(env, coefficient, labels, chosen)
+                    bindings[f"{WEIGHTS}{number}_{f.replica}"] = self._gathered(env, coefficient, labels, chosen)
         else:
             for f in self.families:
                 directions, fixed = self._dense(env, f, drawn[f.replica, ...])
@@ -252,7 +231,7 @@ class StdeMethod(RestrictedMethod):
         fixed: bool,
     ) -> list[Block]:  # fmt: skip
         """Dense directions (R, d), or (R, n, d) where they differ from point to point."""
-        ops, xp = env.ops, env.ops.xp
+        ops = env.ops
         parts = cut.along(ops, env.x, constants, directions, fixed)
         out = [
             Block(v, start, flat_parts(ops, cut, v, part, fixed), not fixed)
@@ -260,10 +239,7 @@ class StdeMethod(RestrictedMethod):
         ]  # fmt: skip
         power = directions
         for order, found in enumerate(derivatives, start=1):
-            if fixed or ops.per_point:
-                taken = found @ xp.matrix_transpose(power)
-            else:
-                taken = xp.permute_dims(xp.sum(found[:, None, ...] * power[None, ...], axis=-1), (0, 2, 1))
+            taken = ops.points.along(found, power, fixed)
             out += _separable_blocks(env, cut, taken * (1.0 / factorial(order)), start, order)
             power = power * directions
         return out
@@ -276,7 +252,7 @@ class StdeMethod(RestrictedMethod):
         v, fixed = (xp.sign(drawn) if signs else drawn), True
         if f.kind in ("sum", "difference"):
             other, fixed = self._times(env, f, v)
-            v = v if fixed or env.ops.per_point else v[:, None, :]
+            v = v if fixed else env.ops.points.same(v)
             v = v + other if f.kind == "sum" else v - other
         return padded(env, self.among, v), fixed
 
@@ -313,8 +289,7 @@ class StdeMethod(RestrictedMethod):
 
 def _separable_blocks(env: Environment, cut: Cut, taken: Array, start: int, order: int) -> list[Block]:
     """Derivatives (k, R) or (k, n, R) of the separable entries as blocks (R, w) or (n, R, w)."""
-    xp = env.ops.xp
-    turned = xp.matrix_transpose(taken) if env.ops.per_point else xp.permute_dims(taken, (1, 2, 0))
+    turned = env.ops.xp.moveaxis(taken, 0, -1)
     out, first = [], 0
     for v in cut.separable:
         out.append(Block(v, start, turned[..., first : first + cut.width(v)], True, order))
@@ -322,187 +297,49 @@ def _separable_blocks(env: Environment, cut: Cut, taken: Array, start: int, orde
     return out
 
 
-class _Sampled:
-    """The operators over random directions."""
+def _method(request: Request, sampler: STDE) -> Method:
+    """The method of a sampler for a request.
 
-    def __init__(self, request: Request, sampler: STDE) -> None:
-        self.request, self.sampler = request, sampler
-        self.size = len(request.space)
-        if not contiguous(request.space):
-            raise NotSuitable("space coordinates that do not stand side by side")
-        self.samples = min(sampler.samples, self.size) if sampler.distribution == "coordinates" else sampler.samples
-        self.families: dict[tuple[Any, ...], Family] = {}
-        self.weights: dict[tuple[Pointwise, tuple[str, ...]], int] = {}
-        self.plain = [op for op in request.operators if op.spread is None]
-        terms = [t for op in self.plain for t in op.terms]
-        self.singles = {c: k for k, c in enumerate(sorted({a for t in terms for a in t.axes if isinstance(a, int)}))}
-        self.vectors: dict[tuple[Pointwise, str], int] = {}
-        self.cut = find_cut(request.graph) if request.graph is not None else None
-
-    def method(self) -> Method:
-        replicas = self.sampler.replicas
-        found = [{op: self.image(op, replica) for op in self.plain} for replica in range(replicas)]
-        inside = self.samples * len(self.families)
-        columns = inside + len(self.singles) + len(self.vectors)
-        images = [{op: self.placed(image, inside) for op, image in one.items()} for one in found]
+    Raises:
+        NotSuitable: the distribution does not estimate one of the operators, or the network stands in the way.
+    """
+    terms = SampledTerms(request, sampler.samples, sampler.distribution)
+    cut = find_cut(request.graph) if request.graph is not None else None
+    replicas = sampler.replicas
+    found = [{op: terms.image(op, replica) for op in terms.plain} for replica in range(replicas)]
+    inside = terms.samples * len(terms.families)
+    columns = inside + len(terms.singles) + len(terms.vectors)
+    images = [{op: terms.placed(image, inside) for op, image in one.items()} for one in found]
+    wanted = tuple(dict.fromkeys(image for one in images for image in one.values()))
+    if any(t.order > 2 and len(t.labels) > 1 for op in wanted for t in op.terms):
+        if terms.samples ** max(len(t.labels) for op in wanted for t in op.terms) > _WRITTEN:
+            raise NotSuitable(f"{terms.samples} samples of a sum over several indices; take fewer")
+        images = [{op: written_out(image, range(terms.samples)) for op, image in one.items()} for one in images]
         wanted = tuple(dict.fromkeys(image for one in images for image in one.values()))
-        if any(t.order > 2 and len(t.labels) > 1 for op in wanted for t in op.terms):
-            if self.samples ** max(len(t.labels) for op in wanted for t in op.terms) > _WRITTEN:
-                raise NotSuitable(f"{self.samples} samples of a sum over several indices; take fewer")
-            images = [{op: written_out(image, range(self.samples)) for op, image in one.items()} for one in images]
-            wanted = tuple(dict.fromkeys(image for one in images for image in one.values()))
-        mixed = any(len(set(t.axes)) > 1 for op in wanted for t in op.terms)
-        if self.cut is not None and self.cut.separable:
-            if not self.request.differentiable:
-                raise NotSuitable("nonlinear sums over the coordinates need reverse mode, which the NumPy backend does not have")
-            sums = [t for op in self.plain for t in op.terms if t.labels]
-            coupled = any(isinstance(a, int) and a in self.request.space for t in sums for a in t.axes)
-            if coupled or any(t.order > len(t.labels) == 1 and t.axes.count(t.labels[0]) == 1 for t in sums):
-                # s(x + η e_i + τ e_c) has terms in η τ where i = c, which powers of η and of τ do not hold.
-                raise NotSuitable("derivatives of a sum in one of its coordinates, beside nonlinear sums over the coordinates")
-            if mixed and self.sampler.distribution != "coordinates":
-                raise NotSuitable("mixed derivatives beside nonlinear sums over the coordinates; distribution='coordinates' takes them")
-        inner = fewest_channels(
-            Request(wanted, columns, range(self.samples), self.request.differentiable, outputs=self.request.outputs)
-        )
-        if isinstance(inner, Refusal):
-            raise NotSuitable(inner.reason)
-        notes = (
-            f"an unbiased estimate: {self.samples} of {self.size} coordinates" if self.sampler.distribution == "coordinates"
-            else f"an unbiased estimate: {self.samples} {self.sampler.distribution} directions in {self.size} dimensions",
-            *(("two independent estimates",) if replicas == 2 else ()),
-        )  # fmt: skip
-        return StdeMethod(
-            self.sampler.name, inner, images[0], columns, range(self.samples), notes,
-            images[1] if replicas == 2 else None, reverse_of(self.request),
-            self.sampler, self.samples, tuple(self.families.values()), tuple(self.singles), tuple(self.vectors),
-            tuple(self.weights), self.request.space,
-        )  # fmt: skip
-
-    # Columns of singles and vectors are not known before all families are: they are negative until `placed`.
-
-    def placed(self, op: LinearOperator, inside: int) -> LinearOperator:
-        return LinearOperator(tuple(
-            Term(t.coefficient, tuple(a if isinstance(a, str) or a >= 0 else inside - a - 1 for a in t.axes), t.labels) for t in op.terms
-        ))  # fmt: skip
-
-    def single(self, column: int) -> int:
-        return -1 - self.singles[column]
-
-    def family(self, kind: str, replica: int, coefficient: Pointwise = ONE, labels: tuple[str, ...] = ()) -> int:
-        """The first column of a family of directions."""
-        key = (kind, replica, coefficient, labels)
-        if key not in self.families:
-            self.families[key] = Family(kind, self.samples * len(self.families), replica, coefficient, labels)
-        return self.families[key].start
-
-    def image(self, op: LinearOperator, replica: int) -> LinearOperator:
-        return LinearOperator(tuple(n for t in op.terms for n in self.term(t, replica)))
-
-    def term(self, t: Term, replica: int) -> list[Term]:
-        others = tuple(self.single(a) for a in t.axes if isinstance(a, int))
-        if not t.labels:
-            return [Term(t.coefficient, others)]
-        counts = {label: sum(a == label for a in t.axes) for label in t.labels}
-        if list(counts.values()) == [1]:
-            # A first-order sum is one direction, exactly.
-            (label,) = counts
-            place = self.vectors.setdefault((t.coefficient, label), len(self.vectors))
-            return [Term(ONE, (*others, -1 - len(self.singles) - place))]
-        if self.sampler.distribution == "coordinates":
-            return self.coordinates(t, replica)
-        return list(self.dense(t, counts, others, replica))
-
-    # ---------------------------------------------------------------------------------------------------- coordinates
-
-    def coordinates(self, t: Term, replica: int) -> list[Term]:
-        r"""Tuples of m distinct coordinates weigh N_m = Π_{k<m} (D − k)/(S − k); sums over equal ones by Möbius inversion.
-
-        Σ over all tuples splits by which labels coincide (partitions π): Σ = Σ_π D_π, and D_π = Σ_{σ≥π} μ(π, σ) T_σ in the plain sums
-        T_σ, so that the estimate is Σ_σ T_σ Σ_{π≤σ} N_|π| μ(π, σ).
-        """
-        if len(t.labels) > self.samples:
-            raise NotSuitable(f"a sum over {len(t.labels)} indices needs as many samples")
-        start = self.family("draw", replica)
-        have = labels_in(t.coefficient)
-        if have and not set(have) <= set(t.labels):
-            raise NotSuitable("a coefficient over other indices than its derivative")
-        out = []
-        for sigma in _partitions(t.labels):
-            weight = Fraction(0)
-            for pi in _partitions(t.labels):
-                inside = [sum(set(b) <= set(block) for b in pi) for block in sigma]
-                if sum(inside) != len(pi):
-                    continue
-                n = prod((Fraction(self.size - k, self.samples - k) for k in range(len(pi))), start=Fraction(1))
-                weight += n * prod((-1) ** (m - 1) * factorial(m - 1) for m in inside)
-            if not weight:
-                continue
-            merged = {label: block[0] for block in sigma for label in block}
-            axes = tuple(self.single(a) if isinstance(a, int) else merged[a] for a in t.axes)
-            labels = tuple(dict.fromkeys(merged[label] for label in t.labels))
-            coefficient = t.coefficient
-            if have:
-                order = tuple(label for label in t.labels if label in have)
-                number = self.weights.setdefault((t.coefficient, order), len(self.weights))
-                coefficient = Parameter(f"{_WEIGHTS}{number}_{replica}", tuple(merged[label] for label in order))
-            out.append(Term(mul(Number(weight), coefficient), axes, labels))
-        # Index sums run over the first S columns; those of the second sample are written out.
-        return list(written_out(LinearOperator(tuple(out)), range(self.samples), start).terms) if start else out
-
-    # ---------------------------------------------------------------------------------------------------------- dense
-
-    def dense(self, t: Term, counts: dict[str, int], others: tuple[int, ...], replica: int) -> Iterator[Term]:
-        """Isotropic directions v with independent entries of mean 0 and variance 1."""
-        s = self.samples
-        have = labels_in(t.coefficient)
-        powers = sorted(counts.values())
-
-        def pure(kind: str, order: int, weight: Fraction) -> Iterator[Term]:
-            start = self.family(kind, replica)
-            for r in range(s):
-                yield Term(mul(Number(weight / s), t.coefficient), (*others, *(start + r,) * order))
-
-        if not have and powers == [2]:
-            yield from pure("draw", 2, Fraction(1))
-        elif have and powers in ([2], [1, 1]):
-            order = tuple(dict.fromkeys(a for a in t.axes if isinstance(a, str)))
-            if set(have) != set(order):
-                raise NotSuitable("a coefficient over some of the indices only; distribution='coordinates' takes it")
-            # E[v ⊗ A v] = A, and ∂_v ∂_w = ¼ (∂_{v+w}² − ∂_{v−w}²).
-            for kind, sign in (("sum", 1), ("difference", -1)):
-                start = self.family(kind, replica, t.coefficient, order)
-                for r in range(s):
-                    yield Term(Number(Fraction(sign, 4 * s)), (*others, start + r, start + r))
-        elif not have and powers == [4]:
-            # E_gauss ∂_v⁴ = 3 Δ² and E_rademacher ∂_v⁴ = 3 Δ² − 2 Σ ∂_i⁴ (arXiv:2412.00088, app. D).
-            yield from pure("normal", 4, Fraction(1, 2))
-            yield from pure("sign", 4, Fraction(-1, 2))
-        elif not have and all(p == 2 for p in powers) and self.sampler.distribution == "gaussian":
-            k = len(powers)
-            yield from pure("draw", 2 * k, Fraction(1, prod(range(1, 2 * k, 2))))
-        elif not have and powers == [2, 2]:
-            if s < 2:
-                raise NotSuitable("Δ² from Rademacher directions needs two samples")
-            start = self.family("draw", replica)
-            for r in range(s):
-                for q in range(r):
-                    weight = mul(Number(Fraction(2, s * (s - 1))), t.coefficient)
-                    yield Term(weight, (*others, start + q, start + q, start + r, start + r))
-        else:
-            raise NotSuitable(
-                f"{self.sampler.distribution} directions estimate Laplacians and their powers, a_ij ∂_i ∂_j and Σ ∂_i⁴; "
-                "distribution='coordinates' takes any operator"
-            )
-
-
-def _partitions(labels: Sequence[str]) -> Iterator[list[list[str]]]:
-    """All ways to put labels into blocks."""
-    if not labels:
-        yield []
-        return
-    first, rest = labels[0], labels[1:]
-    for blocks in _partitions(rest):
-        yield [[first], *blocks]
-        for k in range(len(blocks)):
-            yield [*blocks[:k], [first, *blocks[k]], *blocks[k + 1 :]]
+    mixed = any(len(set(t.axes)) > 1 for op in wanted for t in op.terms)
+    if cut is not None and cut.separable:
+        if not request.differentiable:
+            raise NotSuitable(f"nonlinear sums over the coordinates need reverse mode, and {request.undifferentiable}")
+        sums = [t for op in terms.plain for t in op.terms if t.labels]
+        coupled = any(isinstance(a, int) and a in request.space for t in sums for a in t.axes)
+        if coupled or any(t.order > len(t.labels) == 1 and t.axes.count(t.labels[0]) == 1 for t in sums):
+            # s(x + η e_i + τ e_c) has terms in η τ where i = c, which powers of η and of τ do not hold.
+            raise NotSuitable("derivatives of a sum in one of its coordinates, beside nonlinear sums over the coordinates")
+        if mixed and sampler.distribution != "coordinates":
+            raise NotSuitable("mixed derivatives beside nonlinear sums over the coordinates; distribution='coordinates' takes them")
+    inner = fewest_channels(
+        Request(wanted, columns, range(terms.samples), request.differentiable, outputs=request.outputs)
+    )
+    if isinstance(inner, Refusal):
+        raise NotSuitable(inner.reason)
+    notes = (
+        f"an unbiased estimate: {terms.samples} of {terms.size} coordinates" if sampler.distribution == "coordinates"
+        else f"an unbiased estimate: {terms.samples} {sampler.distribution} directions in {terms.size} dimensions",
+        *(("two independent estimates",) if replicas == 2 else ()),
+    )  # fmt: skip
+    return StdeMethod(
+        sampler.name, inner, images[0], columns, range(terms.samples), notes,
+        images[1] if replicas == 2 else None, reverse_of(request),
+        sampler, terms.samples, tuple(terms.families.values()), tuple(terms.singles), tuple(terms.vectors),
+        tuple(terms.weights), request.space,
+    )  # fmt: skip
