@@ -5,21 +5,22 @@ Results are plain arrays; there is nothing to differentiate through, so paramete
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import array_api_compat
 import numpy as np
 
+from opdsl.backends.array_api.capture import capture_batch
 from opdsl.backends.array_api.rates import RATES
-from opdsl.backends.array_api.tracer import Recorder, Tracer
+from opdsl.backends.array_api.tracer import Tracer
 from opdsl.backends.base import Backend, Capture, Evaluator
 from opdsl.backends.execution import Execution
 from opdsl.backends.fingerprint import Identity, fingerprint
-from opdsl.errors import BackendError, CaptureError, RowMixingError, ShapeError, StrategyError
+from opdsl.errors import BackendError, ShapeError, StrategyError
 from opdsl.jets.array_ops import ArrayOps
-from opdsl.jets.graph import Array, Graph, Node, Value
+from opdsl.jets.graph import Array
 from opdsl.jets.points import Batched
 
 _SCIPY_SPECIAL = {"erf", "erfc", "erfinv"}
@@ -66,36 +67,21 @@ class NumpyOps(ArrayOps):
         raise StrategyError("reverse mode needs automatic differentiation, which the NumPy backend does not have.")
 
 
-class NumpyBackend(Backend):
-    """Capture by tracing, evaluate eagerly."""
+class ArrayApiBackend(Backend):
+    """A library of the array API: functions are traced on real arrays and evaluated eagerly.
 
-    name = framework = distribution = "numpy"
-    title = "NumPy"
-    convert = "np.asarray(x)"
-    general = True
+    A backend for one such library is this class with the facts of the library, `is_array`, and its namespace.
+    """
+
     execution = Execution(points=Batched, loops=True, nesting="reverse")
-    rates = RATES
     differentiable = False
 
-    def __init__(self) -> None:
-        import array_api_compat.numpy
-
-        self.ops = NumpyOps(array_api_compat.numpy)
-
-    def for_array(self, x: Array) -> NumpyBackend:
-        """This backend over the namespace of x (array-api-strict, CuPy, …)."""
-        other = NumpyBackend()
-        other.ops = NumpyOps(array_api_compat.array_namespace(x))
-        return other
+    def __init__(self, xp: Any) -> None:
+        self.ops = NumpyOps(xp)
 
     def device_of(self, x: Any) -> str:
         """``"cuda"`` where the array's device says so; devices of array libraries have no common names."""
         return "cuda" if "cuda" in str(getattr(x, "device", "")).lower() else "cpu"
-
-    def is_array(self, value: object) -> bool:
-        if isinstance(value, sys.modules["numpy"].ndarray):
-            return True
-        return hasattr(value, "__array_namespace__") and not array_api_compat.is_torch_array(value) and not _is_jax(value)
 
     def is_function(self, value: object) -> bool:
         return False
@@ -103,30 +89,13 @@ class NumpyBackend(Backend):
     def prepare(self, x: Any, *, like: Any = None) -> Array:
         xp = self.ops.xp
         if not self.is_array(x):
-            raise BackendError(f"the NumPy backend needs an array-API array of points, got {type(x).__name__}.")
+            raise BackendError(f"the {self.title} backend needs an array-API array of points, got {type(x).__name__}.")
         if not xp.isdtype(x.dtype, "real floating"):
             raise ShapeError(f"points must be real floating-point numbers, got dtype {x.dtype}. Convert them, e.g. x.astype(float).")
         return x
 
     def capture(self, function: Callable[..., Any], x: Array, *, params: Any = None, batched: bool = False) -> Capture:
-        if params is not None:
-            given = function
-
-            def function(points: Array) -> Array:
-                return given(params, points)
-
-        graph, arrays, output = _trace(function, x, self.ops.xp)
-        # A second run with one more row: in every shape, the axis that grew is the axis of the points. Inside another
-        # capture it uses plain arrays, so that it leaves no trace there.
-        plain = x
-        while isinstance(plain, Tracer):
-            plain = plain.value
-        xp = array_api_compat.array_namespace(plain)
-        more, _, second = _trace(function, xp.concat([plain, plain[:1, ...]], axis=0), xp)
-        graph = _with_batch_axes(graph, more)
-        _check_output(output, x, second)
-        _check_rows(graph, x, arrays, self.ops.xp)
-        return Capture(graph, tuple(arrays))
+        return Capture(*capture_batch(function if params is None else partial(function, params), x, self.ops.xp))
 
     def compile(
         self, evaluator: Evaluator, example: tuple[Any, Array, Mapping[str, Array]]
@@ -180,73 +149,29 @@ class NumpyBackend(Backend):
         return fingerprint(function, leaf)
 
 
-def _trace(function: Callable[..., Any], x: Array, xp: Any) -> tuple[Graph, list[Array], Array]:
-    recorder = Recorder(xp)
-    number = recorder.new(x)
-    try:
-        output = function(Tracer(recorder, number, x))
-    except CaptureError:
-        raise
-    except Exception as error:
-        raise CaptureError(
-            f"the function failed on points of shape {tuple(x.shape)}: {type(error).__name__}: {error}. "
-            "On the NumPy backend it takes an array (n, d) and is written against the array API or NumPy."
-        ) from error
-    if isinstance(output, Tracer):
-        return recorder.graph(number, output.number), recorder.arrays, output.value
-    if not hasattr(output, "__array_namespace__"):
-        raise CaptureError(f"the function must return an array with one row per point, got {type(output).__name__}.")
-    return recorder.graph(number, recorder.constant(output)), recorder.arrays, output
+class NumpyBackend(ArrayApiBackend):
+    """NumPy, and arrays of any other library of the array API that has no backend of its own."""
+
+    name = framework = distribution = "numpy"
+    title = "NumPy"
+    convert = "np.asarray(x)"
+    general = True
+    rates = RATES
+
+    def __init__(self, xp: Any = None) -> None:
+        import array_api_compat.numpy
+
+        super().__init__(array_api_compat.numpy if xp is None else xp)
+
+    def for_array(self, x: Array) -> NumpyBackend:
+        """This backend over the namespace of x (array-api-strict, CuPy, …)."""
+        return NumpyBackend(array_api_compat.array_namespace(x))
+
+    def is_array(self, value: object) -> bool:
+        if isinstance(value, np.ndarray):
+            return True
+        return hasattr(value, "__array_namespace__") and not array_api_compat.is_torch_array(value) and not _is_jax(value)
 
 
 def _is_jax(value: object) -> bool:
     return type(value).__module__.partition(".")[0] in ("jax", "jaxlib")
-
-
-def _with_batch_axes(graph: Graph, more: Graph) -> Graph:
-    if [n.primitive for n in graph.nodes] != [n.primitive for n in more.nodes]:
-        raise CaptureError("the function does different things for different numbers of points; it must treat each point alike.")
-    dependent = graph.dependent()
-    values = []
-    for i, (a, b) in enumerate(zip(graph.values, more.values, strict=True)):
-        grown = [k for k, (s, t) in enumerate(zip(a.shape, b.shape, strict=True)) if s != t]
-        if i in dependent and len(grown) != 1:
-            raise RowMixingError(
-                f"the points influence one another: an intermediate of shape {a.shape} has "
-                f"{'no axis' if not grown else 'several axes'} of points. Every operation must act on each row by itself."
-            )
-        values.append(Value(a.shape, a.dtype, grown[0] if grown else None))
-    flexible = tuple(_thin_ok(n, values) for n in graph.nodes)
-    return Graph(tuple(values), graph.x, graph.constants, flexible, graph.outputs)
-
-
-def _thin_ok(node: Node, values: Sequence[Value]) -> Node:
-    """Whether a batch axis of length 1 passes: the points stay where they are, and no constant has a row per point."""
-    ok = node.flexible and all(values[i].batch_axis == 0 for i in node.outputs)
-    return node if ok == node.flexible else Node(node.primitive, node.rule, node.inputs, node.outputs, node.apply, node.several, ok)
-
-
-def _check_output(output: Array, x: Array, second: Array) -> None:
-    if len(output.shape) not in (1, 2) or output.shape[0] != x.shape[0] or second.shape[0] != x.shape[0] + 1:
-        raise ShapeError(
-            f"the function returned shape {tuple(output.shape)} for points of shape {tuple(x.shape)}; "
-            "expected (n,) or (n, m): one row per point."
-        )
-
-
-def _check_rows(graph: Graph, x: Array, constants: Sequence[Array], xp: Any) -> None:
-    """Change one row: the others must not notice."""
-    from opdsl.jets.graph import evaluate
-
-    if x.shape[0] < 2 or isinstance(x, Tracer):  # inside another capture, which checks its own rows
-        return
-    moved = xp.concat([x[:-1, ...], x[-1:, ...] + 0.5], axis=0)
-    before, after = evaluate(graph, x, constants)[0], evaluate(graph, moved, constants)[0]
-    a, b = before[:-1, ...], after[:-1, ...]
-    # A few ulps: a matrix product may round differently, a mixed row changes by far more.
-    close = xp.abs(a - b) <= (xp.abs(a) + 1e-30) * (64 * xp.finfo(x.dtype).eps)
-    if not bool(xp.all(close | (a == b) | (xp.isnan(a) & xp.isnan(b)))):
-        raise RowMixingError(
-            "the points influence one another: changing the last row changes other rows. "
-            "Every operation must act on each row by itself (no sums, sorts or normalisation over the batch)."
-        )
