@@ -216,6 +216,9 @@ class _Latex:
             )
         inner, end = self.argument(follow, stop, depth)
         text = "".join(c for c, _ in inner).strip()
+        whole = re.compile(r"\{\s*([A-Za-z][A-Za-z0-9]+)\s*\}").match(self.source, follow, stop)
+        if mark == "_" and whole and any(name.endswith(f"_{whole[1]}") for name in self.declared):
+            inner = [(char, whole.start(1) + k) for k, char in enumerate(whole[1])]  # ``T_{in}``
         while out and out[-1][0] == " ":
             out.pop()
         if mark == "^" and re.fullmatch(r"'+", text):

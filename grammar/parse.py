@@ -113,7 +113,7 @@ class _Parse:
         decls = self._declared()
         body = declarations.fold(self.text[self.start :])
         origin: Sequence[Span] | None = [Span(k, k + 1) for k in range(self.start, len(self.text))] if self.start else None
-        if re.search(r"\\[A-Za-z(\[]|^\s*\$.*\$[\s.,;]*\Z", body, re.DOTALL):
+        if re.search(r"\\[A-Za-z(\[,;:!{}|\\]|^\s*\$.*\$[\s.,;]*\Z", body, re.DOTALL):
             try:
                 body, places = translate(body, _names_of(decls), decls.time or "t", [c.name for c in decls.coords])
             except LanguageError as error:

@@ -48,7 +48,7 @@ _TRANSPOSED = re.compile(r"ᵀ|\^\s*\{?\s*⊤\s*\}?")
 _SUM = re.compile(
     rf"(?P<word>∑|Σ|sum(?![{LETTER}0-9]))\s*(?P<below>{_SUBSCRIPT})(?:\s*(?P<above>\^\s*(?:\{{[^{{}}]*\}}|[{LETTER}0-9]+)))?"
 )
-_COMMA = re.compile(rf",([{LETTER}][{LETTER}0-9]*)(?![{LETTER}0-9_(])")
+_COMMA = re.compile(rf",([{LETTER}][{LETTER}0-9]*(?:_[0-9]+)?)(?![{LETTER}0-9_(])")
 _SYMBOLS = {
     "**": "POWER", "^": "POWER", "+": "SIGN", "-": "SIGN", "±": "BAD", "*": "PRODUCT", "/": "PRODUCT", "·": "PRODUCT",
     "×": "PRODUCT", "⊗": "PRODUCT", ":": "PRODUCT", "(": "LPAR", ")": "RPAR", "[": "LPAR", "]": "RPAR", "{": "LBRACE", "}": "RBRACE", ",": "COMMA",
@@ -122,10 +122,11 @@ class Scanner:
         self.out: list[Lexeme] = []
         self.errors: list[LanguageError] = []
         self.brackets: list[tuple[str, int]] = []
+        self.name_until = 0
         self.lists: set[int] = set()
         """Brackets that may hold a list of arguments, where a comma separates."""
         names = sorted(coords, key=len, reverse=True) if coords is not None else []
-        self.names = Spellings(declared, coords or ())
+        self.names = Spellings(declared, coords or (), vectors)
         coordinate = "|".join(map(pattern, names)) if coords is not None else f"[{LETTER}]"
         if coords is not None and not names:
             coordinate = "(?!)"
@@ -296,9 +297,9 @@ class Scanner:
             if self._is_subscript(inner, start, end, "a sum runs over all space coordinates: write sum_i(…)"
                                   if base in ("sum", "Sigma") else None):
                 subs.append((inner, braces))
-        if (comma := _COMMA.match(self.text, end)) and self._is_comma_derivative(comma[1]):
+        if (comma := _COMMA.match(self.text, end)) and self._is_comma_derivative(ascii_name(comma[1])):
             before = subs.pop()[0] if subs else ""
-            subs.append((f"{before},{comma[1]}", True))
+            subs.append((f"{before},{ascii_name(comma[1])}", True))
             end = comma.end()
         self.emit("NAME", start, end, Ident(*self.names.respelled(base, tuple(subs))))
         return end
@@ -474,6 +475,8 @@ class Scanner:
         # ``6d²u/dx²`` and ``c²d²u/dx²`` are products with a derivative; a letter before belongs to a name.
         if at and (text[at - 1].isalpha() or text[at - 1] == "_") and text[at] == "d":
             return None
+        if at < self.name_until:
+            return None
         head = _D_HEAD.match(text, at)
         assert head is not None
         order = _order(head, 1)
@@ -551,6 +554,8 @@ class Scanner:
         # The operand is scanned as usual, then the denominator is skipped; it acts on this operand alone.
         self.emit("OPEN", operand[0], operand[0] + 1)
         position = operand[0]
+        if not self.text.startswith("(", position):
+            self.name_until = operand[1]  # the d of ``∂²d/∂x²`` is a name
         while position < operand[1]:
             position = self._next(position)
         self.emit("CLOSE", operand[1] - 1, end)

@@ -47,9 +47,10 @@ class Spellings:
         True
     """
 
-    def __init__(self, declared: Collection[str], coords: Sequence[str] = ()) -> None:
+    def __init__(self, declared: Collection[str], coords: Sequence[str] = (), vectors: Collection[str] = ()) -> None:
         self.declared = declared
         self.coords = coords
+        self.vectors = vectors
         self.same: dict[str, list[str]] = {}
         for name in declared:
             self.same.setdefault(plain(name), []).append(name)
@@ -69,12 +70,14 @@ class Spellings:
             ('u1', ((',x1', True),))
         """
         subs = self._with_their_digits(subscripts)
-        if base in self.declared or base in _OPERATORS:
+        if base in _OPERATORS:
             return base, subs
+        # Beside a declared base a number is a component, unless the whole is declared, too; a scalar coordinate has no components.
+        components = base in self.declared and (base not in self.coords or base in self.vectors)
         for cut in range(len(subs), -1, -1):
             head, comma, tail = subs[cut - 1][0].partition(",") if cut else ("", "", "")
             name = "_".join([base, *(text for text, _ in subs[: max(cut - 1, 0)]), *([head] if cut else [])])
-            known = self.find(name)
+            known = self.find(name) if not components or name in self.declared else None
             if known == name and not comma:
                 return base, subs
             if known is not None:
@@ -111,16 +114,16 @@ def pattern(name: str) -> str:
         (True, False)
     """
     digits = _DIGITS.fullmatch(name)
-    if digits is None or "_" in digits[1]:
-        return "|".join(map(re.escape, _letters(name)))
-    below = "".join(char for figure in digits[2] for char, plain_ in SUBSCRIPTS.items() if plain_ == figure)
-    base = "|".join(map(re.escape, _letters(digits[1])))
-    return rf"(?:{base})(?:_?{digits[2]}(?!\d)|_\s*\{{\s*{digits[2]}\s*\}}|{below})"
+    if digits is not None and "_" not in digits[1]:
+        below = "".join(char for figure in digits[2] for char, known in SUBSCRIPTS.items() if known == figure)
+        return rf"(?:{_letters(digits[1])})(?:_?{digits[2]}(?!\d)|_\s*\{{\s*{digits[2]}\s*\}}|{below})"
+    head, _, tail = name.partition("_")
+    return rf"(?:{_letters(head)})" + (rf"(?:_{tail}|_\s*\{{\s*{tail}\s*\}})" if tail else "")
 
 
-def _letters(name: str) -> list[str]:
-    """A name, and its Greek letter."""
-    return [name, *(char for char, spelled in GREEK.items() if spelled == name)]
+def _letters(name: str) -> str:
+    """A name or its Greek letter."""
+    return "|".join([re.escape(name), *(char for char, spelled in GREEK.items() if spelled == name)])
 
 
 # --------------------------------------------------------------------------------------------- subscripts
