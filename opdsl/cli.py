@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from opdsl import __version__
 from opdsl.commands import NAMES
 from opdsl.errors import OpdslError
+from opdsl.training.versions import version
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -17,7 +17,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="opdsl", description="Differential operators written as text, evaluated fast on networks."
     )
-    parser.add_argument("--version", action="version", version=f"opdsl {__version__}")
+    parser.add_argument("--version", action="version", version=f"opdsl {version() or '(not installed)'}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in NAMES:
         module = import_module(f"opdsl.commands.{name}")

@@ -16,7 +16,7 @@ E4xx        `OpConditionError`                          boundary or initial data
 E5xx        `BindingError`, `ShapeError`                a call gives the wrong things
 E6xx        `BackendError`, `MissingRuleError`, …       a framework cannot do what is asked
 E7xx        `StrategyError`                             a strategy does not apply
-E8xx        `ProblemError`                              a problem file is wrong
+E8xx        `ProblemError`                              a problem file is wrong, a run cannot be kept
 ==========  ==========================================  =========================================
 """
 
@@ -42,6 +42,7 @@ __all__ = [
     "OpdslError",
     "OpdslWarning",
     "ProblemError",
+    "ProblemErrors",
     "RowMixingError",
     "ShapeError",
     "Span",
@@ -235,9 +236,41 @@ class StrategyError(OpdslError):
 
 
 class ProblemError(OpdslError):
-    """A problem file is incomplete or contradicts itself."""
+    """A problem file is incomplete or contradicts itself, or a run cannot be kept or taken up.
+
+    Args:
+        message: the reason and what to write.
+        code: overrides the class's default code.
+        file: the problem file, where it is about one.
+        line: the line of the key, counted from 1, where it is known.
+        key: the key it is about, such as ``network.width``.
+    """
 
     default_code = "E801"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, file: str | None = None, line: int | None = None, key: str = ""
+    ) -> None:
+        self.reason, self.file, self.line, self.key = message, file, line, key
+        where = "" if file is None else file if line is None else f"{file}:{line}"
+        about = ", ".join(part for part in (where, f"key '{key}'" if key else "") if part)
+        super().__init__(f"{about}: {message}" if about else message, code=code)
+
+
+class ProblemErrors(ProblemError):
+    """Several errors of one problem file; ``errors`` lists them in the order of the file."""
+
+    default_code = "E800"
+
+    def __init__(self, errors: Iterable[ProblemError]) -> None:
+        self.errors: tuple[ProblemError, ...] = tuple(errors)
+        super().__init__(f"{len(self.errors)} errors")
+
+    def __str__(self) -> str:
+        return f"{len(self.errors)} errors\n" + "\n".join(str(error) for error in self.errors)
+
+    def __reduce__(self) -> tuple[type[ProblemErrors], tuple[tuple[ProblemError, ...]]]:
+        return ProblemErrors, (self.errors,)
 
 
 def did_you_mean(name: str, options: Iterable[str], cutoff: float = 0.6) -> str:

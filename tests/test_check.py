@@ -16,7 +16,7 @@ def test_a_right_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     file = tmp_path / "heat.txt"
     file.write_text("coords: t x; params: nu; heat: u_t = nu u_xx; u(t=0) = sin(pi x)\n")
     assert main(["check", str(file)]) == 0
-    assert "right" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"{file}: ok\n"
 
 
 def test_all_errors_of_all_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from opdsl.cli import main, make_parser
 from opdsl.commands import NAMES
-from opdsl.training.problem import bundled_problems, load_problem
+from opdsl.training.problem_file import bundled_problems, load_problem
 
 ROOT = Path(__file__).parent.parent
 

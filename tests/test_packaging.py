@@ -45,7 +45,7 @@ def test_import_loads_no_framework() -> None:
     """What makes an import slow, the heavy modules, is checked exactly; processor time is printed, with a generous bound."""
     code = (
         "import sys, time; import numpy; began = time.process_time(); import opdsl; took = time.process_time() - began\n"
-        "import opdsl.training.problem, opdsl.cli, json; opdsl.training.problem.load_problem('burgers'); opdsl.cli.make_parser()\n"
+        "import opdsl.training.problem_file, opdsl.cli, json; opdsl.training.problem_file.load_problem('burgers'); opdsl.cli.make_parser()\n"
         f"print(json.dumps([took, [name for name in {HEAVY!r} if name in sys.modules]]))"
     )
     took = []

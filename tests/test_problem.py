@@ -12,9 +12,12 @@ import pytest
 
 from opdsl.errors import OpdslError, ProblemError
 from opdsl.training import losses
-from opdsl.training.problem import Problem, bundled_problems, load_problem, problem_from_text
+from opdsl.training.formulas import constraint_functions
+from opdsl.training.observations import observations, read_columns
+from opdsl.training.problem import Problem
+from opdsl.training.problem_file import bundled_problems, load_problem, problem_from_text
 from opdsl.training.problem_tables import Condition
-from opdsl.training.reference_solutions import cole_hopf
+from opdsl.training.reference_solutions import cole_hopf, reference_values
 from opdsl.training.sampling import Sampler, comparison_points, slice_points, unit_points
 
 BUNDLED = (
@@ -113,7 +116,7 @@ def test_observations_are_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "seen.csv").write_text("t,x,u\n0.0,0.5,1.0\n0.5,1.0,-2.0\n")
     (tmp_path / "p.toml").write_text(HEAT + '[data]\nfile = "seen.csv"\n')
     problem = load_problem(tmp_path / "p.toml")
-    seen = losses.observations(problem, 0)
+    seen = observations(problem, 0)
     assert seen is not None
     np.testing.assert_array_equal(seen[0], [[0.0, 0.5], [0.5, 1.0]])
     np.testing.assert_array_equal(seen[1], [[1.0], [-2.0]])
@@ -122,14 +125,14 @@ def test_observations_are_read_from_a_file(tmp_path: Path) -> None:
 
 def test_noise_is_relative_and_repeatable() -> None:
     problem = load_problem("inverse_burgers")
-    places, values = losses.observations(problem, 0) or (None, None)
+    places, values = observations(problem, 0) or (None, None)
     assert places is not None
     assert values is not None
-    clean = losses.reference_values(problem, places)
+    clean = reference_values(problem, places)
     assert clean is not None
     spread = (values - clean).std() / clean.std()
     assert 0.008 < spread < 0.012
-    again = losses.observations(problem, 0)
+    again = observations(problem, 0)
     assert again is not None
     np.testing.assert_array_equal(values, again[1])
 
@@ -226,11 +229,40 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         load_problem(path)
 
 
-def test_observations_with_a_wrong_header(tmp_path: Path) -> None:
-    (tmp_path / "seen.csv").write_text("x,t,u\n0.0,0.5,1.0\n")
+def test_columns_are_found_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "seen.csv").write_bytes(b"\xef\xbb\xbf u ,x,t\r\n1.0,0.5,0.0\r\n-2.0,1.0,0.5\r\n\r\n")
+    seen = read_columns(tmp_path / "seen.csv", ("t", "x", "u"))
+    np.testing.assert_array_equal(seen, [[0.0, 0.5, 1.0], [0.5, 1.0, -2.0]])
+
+
+CSV: list[tuple[bytes, list[str]]] = [
+    (b"t,x\n0,0.5\n", ["must name the columns t,x,u", "missing: u"]),
+    (b"t,x,u,v\n0,0.5,1,2\n", ["superfluous: v"]),
+    (b"t,x,u,u\n0,0.5,1,2\n", ["named twice: u"]),
+    (b"0,0.5,1\n", ["found '0,0.5,1'"]),
+    (b"t,x,u\n0,0.5,1\n0,0.5,1,7\n", ["line 3: 4 values for 3 columns"]),
+    (b"t,x,u\n0,0.5,1,7\n0,0.5,1,7\n", ["line 2: 4 values for 3 columns"]),
+    (b"t,x,u\n0,0.5\n", ["line 2: 2 values for 3 columns"]),
+    (b"t,x,u\n0,0.5,1\n\n0,half,1\n", ["line 4, column x: 'half' is not a finite number"]),
+    (b"t,x,u\n0,0.5,nan\n", ["column u: 'nan'"]),
+    (b"t,x,u\n0,0.5,1e999\n", ["column u: '1e999'"]),
+    (b"t,x,u\n0,,1\n", ["column x: ''"]),
+    (b"t,x,u\n", ["no line of observations"]),
+    (b"", ["must name the columns"]),
+    (b"\xff\xfet\x00", ["not UTF-8 text"]),
+    (b"t,x,u\n0,\xe9,1\n", ["not UTF-8 text"]),
+    (b'"t,x,u\n0,0,1\n', ["must name the columns"]),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), CSV, ids=[str(c[:30]) for c, _ in CSV])
+def test_observations_that_cannot_be_read(content: bytes, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "seen.csv").write_bytes(content)
     (tmp_path / "p.toml").write_text(HEAT + '[data]\nfile = "seen.csv"\n')
-    with pytest.raises(ProblemError, match="must be t,x,u, found x,t,u"):
+    with pytest.raises(ProblemError) as caught:
         load_problem(tmp_path / "p.toml")
+    for word in ["key 'data.file'", "seen.csv", *words]:
+        assert word in str(caught.value)
 
 
 def test_numbers_under_a_derivative_are_constants() -> None:
@@ -262,7 +294,7 @@ def test_reference_solves_equations_and_conditions(name: str) -> None:
     text = problem.reference.formulas[problem.fields[0]]
     with jax.enable_x64(True):
         network = {problem.fields[0]: ("0", text)}
-        inside = losses.constraint_functions(replace(problem, network=replace(problem.network, constraints=network)), "jax")
+        inside = constraint_functions(replace(problem, network=replace(problem.network, constraints=network)), "jax")
         u = inside[problem.fields[0]][1]
         found = losses.terms(problem, "jax")
         points = losses.place(problem, found, Sampler(problem, 1).draw(0))

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from opdsl.cli import make_parser
-from opdsl.training.problem import problem_from_text
+from opdsl.training.problem_file import problem_from_text
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 

@@ -32,7 +32,6 @@ FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 UPWARD = {
     ("opdsl.language.calculus.substitution", "opdsl.grammar"),
     ("opdsl.language.sympy_bridge", "opdsl.grammar.declarations"),
-    ("opdsl.training.solve", "opdsl"),
 }
 # Files that need one another.
 CIRCLES = {
@@ -42,8 +41,6 @@ CIRCLES = {
     frozenset({"opdsl.language.operator_application", "opdsl.language.tree", "opdsl.language.tree_text"}),
     frozenset({"opdsl.grammar.parse", "opdsl.grammar.syntax_errors"}),
     frozenset({"opdsl.evaluation.api", "opdsl.evaluation.call", "opdsl.evaluation.operators", "opdsl.evaluation.tuning"}),
-    frozenset({"opdsl.training.losses", "opdsl.training.problem", "opdsl.training.sampling"}),
-    frozenset({"opdsl.training.figures", "opdsl.training.solve"}),
 }
 
 

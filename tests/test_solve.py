@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,10 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opdsl.errors import BackendError, ProblemError
-from opdsl.training import checkpoint
-from opdsl.training.problem import Problem, bundled_problems, load_problem, problem_from_text
+from opdsl.training import checkpoint, files
+from opdsl.training.problem import Problem
+from opdsl.training.problem_file import bundled_problems, load_problem, problem_from_text
 from opdsl.training.problem_tables import OptimiserSpec
-from opdsl.training.solve import Solution, _Run, solve
+from opdsl.training.run import Run
+from opdsl.training.solve import Solution, solve
 from opdsl.training.trainer import learning_rate
 
 BACKENDS = ("jax", "torch")
@@ -252,17 +255,20 @@ def test_ctrl_c_keeps_what_was_reached(
         assert_same_bits(uninterrupted(backend, "float32")[0], tmp_path)
 
 
-def test_a_checkpoint_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    solve(lean(), steps=2, out=tmp_path, figures=False)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_full_disk_at_the_end_leaves_the_checkpoint_before(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"backend": backend, "out": tmp_path, "figures": False}
+    solve(lean(), steps=2, **options)
     kept = (tmp_path / "checkpoint.safetensors").read_bytes()
 
     def fail(*_: Any) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        solve(lean(), steps=4, out=tmp_path, resume=True, figures=False)
+    monkeypatch.setattr(files.os, "replace", fail)
+    with pytest.raises(ProblemError, match="No space left on device"):
+        solve(lean(), steps=4, resume=True, **options)
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == kept
+    assert not list(tmp_path.glob("*.part"))
 
 
 # -------------------------------------------------------------------------------------------------------------- losses
@@ -276,7 +282,7 @@ def test_both_backends_see_the_same_losses(name: str) -> None:
     problem = replace(problem, dtype="float64", sampling=sampling)
     found = []
     for backend in BACKENDS:
-        run = _Run(problem, backend, None, None)
+        run = Run(problem, backend, None, None, 60.0)
         with run.trainer.scope():
             found.append(run.trainer.losses())
     assert found[0].keys() == found[1].keys() == set(problem.losses)
@@ -288,7 +294,7 @@ def test_losses_agree_with_nested_differentiation() -> None:
     import jax
     import jax.numpy as jnp
 
-    run = _Run(replace(small(), dtype="float64"), "jax", None, None)
+    run = Run(replace(small(), dtype="float64"), "jax", None, None, 60.0)
     trainer: Any = run.trainer
     with trainer.scope():
         weights = trainer._theta["weights"]
@@ -321,7 +327,7 @@ def test_losses_agree_with_nested_differentiation() -> None:
 def test_adam_takes_the_textbook_step(backend: str) -> None:
     """One step of Adam moves every weight by the rate against the sign of its gradient."""
     problem = replace(small(), dtype="float64", optimisers=(OptimiserSpec("adam", 5, 1e-3),))
-    run = _Run(problem, backend, None, None)
+    run = Run(problem, backend, None, None, 60.0)
     with run.trainer.scope():
         before = run.trainer.state()["theta"]
         start = sum(problem.weights[n] * v for n, v in run.trainer.losses().items())
@@ -404,11 +410,27 @@ def test_hard_constraints_hold_exactly_and_periodic_features_repeat(backend: str
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_diverging_run_says_so(backend: str, tmp_path: Path) -> None:
+    """Metrics, checkpoint and prediction are those of the last finite losses; nothing written is not JSON."""
     text = SMALL.replace('name = "adam"', 'name = "sgd"').replace("rate = 1e-2", "rate = 1e30")
     solution = solve(problem_from_text(text, "small"), backend=backend, out=tmp_path, figures=False)
     assert solution.status == "diverged"
-    assert solution.step < 20
-    assert json.loads((tmp_path / "metrics.json").read_text())["status"] == "diverged"
+    assert solution.diverged is not None
+    assert solution.step < solution.diverged["step"] < 20
+    for name in ("metrics.json", "checkpoint.json"):
+        read = json.loads((tmp_path / name).read_text(), parse_constant=pytest.fail)
+        assert (read["status"], read["step"]) == ("diverged", solution.step)
+    assert None in json.loads((tmp_path / "metrics.json").read_text())["diverged"]["losses"].values()
+    assert np.isfinite(solution.errors["u"])
+    assert all(np.isfinite(value).all() for value in arrays(tmp_path).values() if isinstance(value, np.ndarray))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_losses_that_are_never_finite(backend: str) -> None:
+    text = SMALL.replace('burgers = "u_t + u u_x = nu u_xx"', 'burgers = "u_t + u u_x = nu u_xx + log(x - 5)"')
+    solution = solve(problem_from_text(text, "small"), backend=backend, figures=False)
+    assert (solution.status, solution.step) == ("diverged", 0)
+    assert solution.diverged is not None
+    assert np.isnan(solution.diverged["losses"]["burgers"])
 
 
 def test_several_fields_and_named_equations(tmp_path: Path) -> None:
@@ -462,7 +484,7 @@ def test_results_are_written(name: str, tmp_path: Path) -> None:
     problem = replace(problem, sampling=replace(problem.sampling, interior=32, boundary=32))
     solution = solve(problem, steps=2, out=tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {
-        "checkpoint.json", "checkpoint.safetensors", "metrics.json", "solution.png",
+        "checkpoint.json", "checkpoint.previous.safetensors", "checkpoint.safetensors", "metrics.json", "solution.png",
     }  # fmt: skip
     assert png_size(tmp_path / "solution.png") > (800, 600)
     metrics = json.loads((tmp_path / "metrics.json").read_text("utf-8"))

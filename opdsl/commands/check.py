@@ -1,7 +1,7 @@
 """Check a file of equations or a problem file: every error of every equation, with its place.
 
 A file of equations is plain text with its declarations in front (``coords: t x; params: nu``) or given as options.
-The exit code is 0 where all files are right and 1 otherwise.
+Prints "ok" for a file without errors; the exit status is 0 where all files are ok and 1 otherwise.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Exit code 0 where all files are right, 1 otherwise."""
+    """Print what is wrong with each file."""
     wrong = 0
     for name in given.file:
         problems = list(_wrong(Path(name), given))
@@ -42,12 +42,12 @@ def run(given: argparse.Namespace) -> int:
 
 def _wrong(path: Path, given: argparse.Namespace) -> Iterator[str]:
     """Everything that is wrong with a file, each with ``file:line`` where a place is known."""
-    from opdsl.errors import LanguageError, OpdslError, OpErrors
+    from opdsl.errors import LanguageError, OpdslError, OpErrors, ProblemError, ProblemErrors
     from opdsl.grammar import parse_system
-    from opdsl.training.problem import load_problem
-
     try:
         if path.suffix == ".toml":
+            from opdsl.training.problem_file import load_problem
+
             load_problem(path)
             return
         text = path.read_text(encoding="utf-8")
@@ -59,6 +59,11 @@ def _wrong(path: Path, given: argparse.Namespace) -> Iterator[str]:
     except LanguageError as error:
         for each in error.errors if isinstance(error, OpErrors) else (error,):
             yield _placed(path, text, each)
+    except ProblemError as error:
+        for problem in error.errors if isinstance(error, ProblemErrors) else (error,):
+            line = f"{path}:{problem.line}" if problem.line else f"{path}"
+            key = f"key '{problem.key}': " if problem.key else ""
+            yield f"{line}: {type(problem).__name__}[{problem.code}]: {key}{problem.reason}"
     except OpdslError as error:
         yield f"{path}: {error}"
     except (OSError, UnicodeDecodeError) as error:

@@ -12,13 +12,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print."""
-    from opdsl.training.problem import bundled_problems, load_problem
+    import tomllib
 
-    if given.name:
-        print(load_problem(given.name).source, end="")
-        return 0
+    from opdsl.training.bundled import bundled_problems, bundled_source, no_such_problem
+
     names = bundled_problems()
+    if given.name is not None:
+        if given.name not in names:
+            raise no_such_problem(given.name)
+        print(bundled_source(given.name), end="")
+        return 0
     width = max(map(len, names))
     for name in names:
-        print(f"{name:<{width}}  {load_problem(name).title}")
+        print(f"{name:<{width}}  {tomllib.loads(bundled_source(name))['title']}")
     return 0

@@ -1,18 +1,21 @@
 """Train a network on a problem file, or on a bundled problem by name.
 
-Writes metrics.json, checkpoint.safetensors and solution.png. Ctrl-C keeps what was reached; --resume goes on from
-there.
+Writes metrics.json, checkpoint.safetensors and solution.png. A checkpoint is written every minute; Ctrl-C, SIGTERM and
+SIGHUP keep what was reached, and --resume goes on from there. The exit status is 0 where the run came to its end, 1
+where it diverged, 2 for mistakes, and 128 + n after signal n.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from opdsl.training.solve import Solution
+    from opdsl.training.solution import Solution
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,23 +24,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", choices=("jax", "torch"), default="jax", help="default: %(default)s")
     parser.add_argument("--out", type=Path, help="results folder (default: runs/PROBLEM-BACKEND)")
     parser.add_argument("--steps", type=_count, help="stop after so many steps in all")
-    parser.add_argument("--seed", type=int, help="of points, network and noise (default: the file's)")
+    parser.add_argument("--seed", type=_seed, help="of points, network and noise (default: the file's)")
     parser.add_argument("--dtype", choices=("float32", "float64"), help="default: the file's")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in the results folder")
+    parser.add_argument("--force", action="store_true", help="overwrite a longer or unfinished run in the results folder")
+    parser.add_argument("--save-every", type=_seconds, default=60.0, metavar="SECONDS",
+                        help="time between two checkpoints (default: %(default)g)")  # fmt: skip
     parser.add_argument("--threads", type=_count, help="of PyTorch; one by default, which is fastest for small networks")
     parser.add_argument("--quiet", action="store_true", help="print only the result")
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
+def _number(text: str, kind: type[int] | type[float], least: float, what: str) -> float:
+    try:
+        value = kind(text)
+    except (ValueError, OverflowError):
+        value = kind(-1)
+    if not least <= value < 1e12:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
     return value
+
+
+def _count(text: str) -> int:
+    return int(_number(text, int, 1, "a whole number that is at least 1"))
+
+
+def _seed(text: str) -> int:
+    return int(_number(text, int, 0, "a whole number that is at least 0"))
+
+
+def _seconds(text: str) -> float:
+    return _number(text, float, 1e-3, "a number of seconds larger than 0")
 
 
 def run(given: argparse.Namespace) -> int:
     """Train and report."""
-    from opdsl.training.problem import load_problem
+    from opdsl.training.problem_file import load_problem
     from opdsl.training.progress import bars
     from opdsl.training.solve import solve
 
@@ -53,24 +74,43 @@ def run(given: argparse.Namespace) -> int:
     with bars(problem.losses, quiet=given.quiet) as progress:
         solution = solve(
             problem, backend=given.backend, steps=given.steps, seed=given.seed, dtype=given.dtype, out=folder,
-            resume=given.resume, progress=progress,
+            resume=given.resume, force=given.force, save_every=given.save_every, progress=progress,
         )  # fmt: skip
-    _print(solution)
+    # After SIGHUP there may be nobody to print to; the results are on the disk.
+    with contextlib.suppress(OSError) if solution.signal else contextlib.nullcontext():
+        _print(solution)
+        if solution.status == "interrupted":
+            print(f"go on with: {_resume(given)}", flush=True)
     if solution.status == "interrupted":
-        return 130
+        return 128 + (solution.signal or 2)
     return 1 if solution.status == "diverged" else 0
+
+
+def _resume(given: argparse.Namespace) -> str:
+    """The command that goes on from where a run was interrupted."""
+    words = ["opdsl", "solve", given.problem]
+    options = {"--backend": given.backend, "--out": given.out, "--steps": given.steps, "--seed": given.seed, "--dtype": given.dtype}
+    for name, value in options.items():
+        if value is not None and (name, value) != ("--backend", "jax"):
+            words += [name, str(value)]
+    return shlex.join([*words, "--resume"])
 
 
 def _print(solution: Solution) -> None:
     metrics = solution.metrics
     seconds = metrics["seconds"]
     total = seconds["setup"] + seconds["training"]
-    print(f"{solution.status} after {solution.step} of {metrics['steps']} steps, {total:.1f} s")
+    by = f" by {metrics['signal']}" if metrics["signal"] and solution.status == "interrupted" else ""
+    print(f"{solution.status}{by} after {solution.step} of {metrics['steps']} steps, {total:.1f} s")
     for name, error in solution.errors.items():
         print(f"relative L2 error of {name}: {100 * error:.3g} %")
     for name, values in metrics["parameters"].items():
         exact = f" (exact {values['exact']:.6g})" if values["exact"] is not None else ""
         print(f"{name} = {values['found']:.6g}{exact}")
-    if solution.status == "diverged":
-        print("a loss is not finite: try a smaller rate, other weights, or --dtype float64", file=sys.stderr)
+    if solution.diverged is not None:
+        lost = ", ".join(name for name, value in solution.diverged["losses"].items() if value != value or abs(value) == float("inf"))
+        print(
+            f"not finite at step {solution.diverged['step']}: {lost}; the results are those of step {solution.step}, the last finite ones.\n"
+            "Try a smaller rate, other weights, or --dtype float64.", file=sys.stderr,
+        )  # fmt: skip
     print(f"results: {solution.folder}")

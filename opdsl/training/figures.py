@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from opdsl.training.solve import Solution
+    from opdsl.training.solution import Solution
 
 Array = npt.NDArray[np.float64]
 

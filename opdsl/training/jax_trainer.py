@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from opdsl.training.losses import constraint_functions
+from opdsl.training.formulas import constraint_functions
 from opdsl.training.network import ArrayFunctions, TrialFunction
 from opdsl.training.problem_tables import OptimiserSpec
 from opdsl.training.trainer import Points, Setting, Trainer
@@ -159,15 +159,15 @@ class JaxTrainer(Trainer):
     # --------------------------------------------------------------------------------------------------------- state
 
     def state(self) -> Any:
-        leaves = jax.tree.leaves(self._optimiser_state)
+        started = self._optimiser_state is not None
         return {
             "theta": jax.tree.map(np.asarray, self._theta),
-            "optimiser": [np.asarray(leaf) for leaf in leaves],
+            "optimiser": [np.asarray(leaf) for leaf in jax.tree.leaves(self._optimiser_state)] if started else None,
         }
 
     def load(self, state: Any) -> None:
         self._theta = jax.tree.map(jnp.asarray, state["theta"])
-        if self._optimiser_state is not None:
+        if self._optimiser_state is not None and state["optimiser"] is not None:
             leaves, structure = jax.tree.flatten(self._optimiser_state)
             restored = [jnp.asarray(new, dtype=old.dtype) for old, new in zip(leaves, state["optimiser"], strict=True)]
             self._optimiser_state = jax.tree.unflatten(structure, restored)

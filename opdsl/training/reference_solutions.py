@@ -1,11 +1,25 @@
-"""Known solutions to compare with: expressions of the problem file, and named methods computed by quadrature."""
+"""Known solutions to compare with: formulas of the problem file, and named methods computed by quadrature."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
+from opdsl.training.formulas import formula_values
+from opdsl.training.problem import Problem
+
 Array = npt.NDArray[np.float64]
+
+
+def reference_values(problem: Problem, points: Array) -> Array | None:
+    """Return the known solution at points, (n, d) → (n, m), or None where there is none."""
+    reference = problem.reference
+    if not reference.active:
+        return None
+    if reference.method == "cole_hopf":
+        t, x = (points[:, problem.columns.index(name)] for name in "tx")
+        return cole_hopf(t, x, problem.exact_constants["nu"])[:, None]
+    return np.stack([formula_values(problem, reference.formulas[name], points) for name in problem.fields], axis=-1)
 
 
 def cole_hopf(t: Array, x: Array, nu: float, *, nodes_per_width: int = 40) -> Array:

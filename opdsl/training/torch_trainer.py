@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from opdsl.training.losses import constraint_functions
+from opdsl.training.formulas import constraint_functions
 from opdsl.training.network import ArrayFunctions, TrialFunction
 from opdsl.training.problem_tables import OptimiserSpec
 from opdsl.training.trainer import Points, Setting, Trainer, learning_rate

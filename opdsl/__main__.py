@@ -1,0 +1,7 @@
+"""``python -m opdsl``: the command line."""
+
+import sys
+
+from opdsl.cli import main
+
+sys.exit(main())

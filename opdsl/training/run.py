@@ -1,0 +1,331 @@
+"""One run: where it is in the phases of training, what it has seen, and how it is kept and taken up again."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from opdsl.errors import OpdslWarning, ProblemError
+from opdsl.training import checkpoint
+from opdsl.training.interrupts import Interrupt, interruptible
+from opdsl.training.losses import place, terms
+from opdsl.training.observations import observations
+from opdsl.training.problem import Problem
+from opdsl.training.sampling import INTERIOR, Sampler
+from opdsl.training.trainer import Setting, Trainer, make_trainer
+from opdsl.training.versions import versions
+
+Progress = Callable[[int, int, str, dict[str, float]], None]
+"""Called as ``progress(step, steps, phase, losses)``."""
+
+_LOOKS = 200  # at the losses, in a whole run
+
+
+class Run:
+    """The state of one run.
+
+    Args:
+        problem: with the seed and the precision of this run.
+        backend: ``"jax"`` or ``"torch"``.
+        folder: for results; None keeps nothing.
+        progress: called now and then with the losses.
+        save_every: seconds between two checkpoints.
+
+    Attributes:
+        status: ``running``, then ``finished``, ``stopped``, ``interrupted`` or ``diverged``.
+        step: steps done.
+        interrupt: the signal that ended the run, if one did.
+        diverged: for a run that has diverged, the step and the losses at which that was seen.
+    """
+
+    def __init__(self, problem: Problem, backend: str, folder: Path | None, progress: Progress | None, save_every: float) -> None:
+        self._clock = _Clock()
+        self.problem, self.backend, self.folder, self._progress = problem, backend, folder, progress
+        self._save_every = save_every
+        observed = observations(problem, problem.seed)
+        self._sampler = Sampler(problem, problem.seed, None if observed is None else observed[0])
+        self._terms = terms(problem, backend)
+        self._draw = 0
+        self._points = place(problem, self._terms, self._sampler.draw(0))
+        setting = Setting(
+            problem, self._terms, problem.seed, problem.dtype, self._points, None if observed is None else observed[1]
+        )
+        self.trainer: Trainer = make_trainer(backend, setting)
+        self.step, self.status = 0, "running"
+        self._phase = -1
+        self._ended: set[int] = set()
+        self.interrupt = Interrupt()
+        self.diverged: dict[str, Any] | None = None
+        self.history: dict[str, Any] = {"step": [], "seconds": [], "losses": {name: [] for name in problem.losses}}
+        self.setup_seconds = self._clock.elapsed()
+        self._clock = _Clock(stopped=True)
+        # The last state whose losses were finite: what is kept where a later one is not, or where a step is cut short.
+        self._sound = self._tree()
+
+    # ------------------------------------------------------------------------------------------------------ training
+
+    def train(self, last: int) -> None:
+        """Go on to step ``last`` or the end of all phases."""
+        self._clock.start()
+        saved = time.monotonic()
+        between = True
+        try:
+            with self.trainer.scope(), interruptible(self.interrupt):
+                self._look(last)
+                while self.step < last and self.status == "running" and not self.interrupt:
+                    phase = self._phase_at(self.step)
+                    if phase in self._ended:
+                        # Nothing moves any more: the rest of the phase would repeat the same point.
+                        self.step = self._starts()[phase + 1]
+                        continue
+                    between = False
+                    self._advance(phase)
+                    between = True
+                    if self._due(last):
+                        self._look(last)
+                    if self.folder is not None and time.monotonic() - saved >= self._save_every:
+                        self._save_while_running()
+                        saved = time.monotonic()
+        except KeyboardInterrupt:
+            self.status = "interrupted"
+        except Exception:
+            # Whatever went wrong, in a progress function for instance: what was reached is kept.
+            self.status = "interrupted"
+            self._settle(between)
+            self._save_while_running()
+            raise
+        finally:
+            self._clock.stop()
+        if self.interrupt and self.step < last:
+            self.status = "interrupted"
+        self._settle(between)
+        if self.status == "running":
+            self.status = "finished" if self.step >= self.problem.steps else "stopped"
+
+    def _settle(self, between: bool) -> None:
+        """Leave the trainer in a state that may be kept: between two steps, with finite losses."""
+        if not between:
+            self._put(self._sound)
+        elif self.status != "diverged":
+            with self.trainer.scope():
+                self._is_sound(self.trainer.losses())
+
+    def _starts(self) -> list[int]:
+        starts = [0]
+        for phase in self.problem.optimisers:
+            starts.append(starts[-1] + phase.steps)
+        return starts
+
+    def _phase_at(self, step: int) -> int:
+        return max(k for k, start in enumerate(self._starts()[:-1]) if start <= step)
+
+    def _advance(self, phase: int) -> None:
+        if phase != self._phase:
+            self._enter(phase)
+        self._resample(self.step - self._starts()[phase])
+        if not self.trainer.step():
+            self._ended.add(phase)
+        self.step += 1
+
+    def _enter(self, phase: int) -> None:
+        self.trainer.start(self.problem.optimisers[phase])
+        self._phase = phase
+
+    def _resample(self, done: int) -> None:
+        """Draw new points where it is time to. L-BFGS keeps its points: its curvature belongs to them."""
+        sampling, phase = self.problem.sampling, self.problem.optimisers[self._phase]
+        if not sampling.resample or phase.name == "lbfgs" or not done or done % sampling.resample:
+            return
+        self._draw += 1
+        self._points = place(self.problem, self._terms, self._sampler.draw(self._draw))
+        if sampling.adaptive:
+            self._points[INTERIOR] = self._sampler.adapt(self._draw, self.trainer.residual)
+        self.trainer.set_points(self._points)
+
+    # ------------------------------------------------------------------------------------------------------- looking
+
+    def _due(self, last: int) -> bool:
+        return self.step % max(1, self.problem.steps // _LOOKS) == 0 or self.step == last
+
+    def _look(self, last: int) -> None:
+        """Note the losses, and the state where they are finite."""
+        if self.history["step"] and self.history["step"][-1] == self.step:
+            return
+        losses = self.trainer.losses()
+        if not self._is_sound(losses):
+            return
+        self.history["step"].append(self.step)
+        self.history["seconds"].append(round(self.seconds, 4))
+        for name, value in losses.items():
+            self.history["losses"][name].append(value)
+        self._sound = self._tree()
+        if self._progress is None:
+            return
+        try:
+            self._progress(self.step, last, self.problem.optimisers[max(self._phase, 0)].name, losses)
+        except OSError:
+            self._progress = None  # the terminal or the pipe is gone; the run goes on
+
+    def _is_sound(self, losses: dict[str, float]) -> bool:
+        """Whether all losses are finite; where one is not, the run has diverged and goes back to where they were."""
+        if all(np.isfinite(value) for value in losses.values()):
+            return True
+        self.status, self.diverged = "diverged", {"step": self.step, "losses": losses}
+        self._put(self._sound)
+        return False
+
+    # --------------------------------------------------------------------------------------------------- checkpoints
+
+    @property
+    def path(self) -> Path:
+        """Of the checkpoint."""
+        assert self.folder is not None
+        return checkpoint.in_folder(self.folder)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on training, that of earlier parts of the run included."""
+        return self._clock.elapsed()
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "problem": self.problem.name,
+            "backend": self.backend,
+            "dtype": self.problem.dtype,
+            "seed": self.problem.seed,
+            "source": self.problem.source,
+        }
+
+    def _tree(self) -> dict[str, Any]:
+        history = self.history
+        with self.trainer.scope():
+            return {
+                "trainer": self.trainer.state(),
+                "points": dict(self._points),
+                "step": self.step,
+                "phase": self._phase,
+                "draw": self._draw,
+                "ended": sorted(self._ended),
+                "history": {
+                    "step": list(history["step"]), "seconds": list(history["seconds"]),
+                    "losses": {name: list(values) for name, values in history["losses"].items()},
+                },
+                "seconds": self.seconds,
+            }  # fmt: skip
+
+    def save(self) -> None:
+        """Write the checkpoint.
+
+        Raises:
+            ProblemError: it cannot be written, now that the run is over.
+        """
+        facts = self._identity() | {"step": self.step, "status": self.status, "versions": versions()}
+        try:
+            checkpoint.save(self.path, self._tree(), facts)
+        except OSError as error:
+            raise ProblemError(f"the checkpoint cannot be written to {self.folder}: {error.strerror or error}", code="E823") from error
+
+    def _save_while_running(self) -> None:
+        """Write the checkpoint of a finite state; a disk that is full now may not be so the next time."""
+        if self.folder is None:
+            return
+        with self.trainer.scope():
+            if self.status == "running" and not self._is_sound(self.trainer.losses()):
+                return
+        try:
+            self.save()
+        except ProblemError as error:
+            warnings.warn(f"{error.message}; training goes on, the checkpoint before it is kept", OpdslWarning, stacklevel=2)
+
+    def restore(self, tree: Any, facts: dict[str, Any]) -> None:
+        """Continue from a checkpoint of the same run.
+
+        Raises:
+            ProblemError: it belongs to another run, or it does not fit the problem.
+        """
+        for key, value in self._identity().items():
+            if facts.get(key) != value:
+                what = "the text of the problem" if key == "source" else f"{key} {facts.get(key)!r}"
+                now = "it has changed since" if key == "source" else f"this run has {value!r}"
+                raise ProblemError(f"{self.path} belongs to another run: it was made with {what}, {now}", code="E822")
+        try:
+            _check_tree(tree, self)
+            self._put(tree)
+            self._clock.before = tree["seconds"]
+            if self._phase >= 0:
+                # Frameworks accept states that their optimisers cannot use: one step tells, and is taken back.
+                with self.trainer.scope():
+                    self.trainer.step()
+                self._put(tree)
+        except Exception as error:
+            raise ProblemError(f"{self.path} does not fit this problem: {str(error)[:200]}; start again", code="E821") from error
+        self._sound = self._tree()
+
+    def _put(self, tree: dict[str, Any]) -> None:
+        self.step, self._draw, self._ended = tree["step"], tree["draw"], set(tree["ended"])
+        self.history = {"step": list(tree["history"]["step"]), "seconds": list(tree["history"]["seconds"]),
+                        "losses": {name: list(values) for name, values in tree["history"]["losses"].items()}}  # fmt: skip
+        self._points = dict(tree["points"])
+        with self.trainer.scope():
+            if tree["phase"] not in (-1, self._phase):
+                self._enter(tree["phase"])
+            self._phase = tree["phase"]
+            self.trainer.set_points(self._points)
+            self.trainer.load(tree["trainer"])
+
+
+class _Clock:
+    """Seconds of work, those of earlier parts included."""
+
+    def __init__(self, *, stopped: bool = False) -> None:
+        self.before = 0.0
+        self._began = None if stopped else time.perf_counter()
+
+    def start(self) -> None:
+        self._began = time.perf_counter()
+
+    def stop(self) -> None:
+        self.before, self._began = self.elapsed(), None
+
+    def elapsed(self) -> float:
+        return self.before + (0.0 if self._began is None else time.perf_counter() - self._began)
+
+
+def _check_tree(tree: Any, run: Run) -> None:
+    """Raise `ValueError` where a checkpoint holds something else than a state of this run."""
+
+    def need(holds: bool, what: str) -> None:
+        if not holds:
+            raise ValueError(what)
+
+    def is_count(value: Any, most: int) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+    fresh, problem = run._tree(), run.problem
+    need(isinstance(tree, dict) and tree.keys() == fresh.keys(), "it lacks parts of a run")
+    need(is_count(tree["step"], problem.steps) and is_count(tree["draw"], problem.steps), "its step is none of this run")
+    last = len(problem.optimisers) - 1
+    need(tree["phase"] == -1 or is_count(tree["phase"], last), "its phase of training does not exist")
+    need(isinstance(tree["ended"], list) and all(is_count(k, last) for k in tree["ended"]), "its phases of training do not exist")
+    need(isinstance(tree["seconds"], float) and 0.0 <= tree["seconds"] < float("inf"), "its clock is wrong")
+    for part, what in ((tree["points"], "points"), (tree["trainer"]["theta"], "weights")):
+        expected = fresh["points"] if what == "points" else fresh["trainer"]["theta"]
+        need(_shapes(part) == _shapes(expected), f"its {what} have other shapes")
+    history = tree["history"]
+    columns = [history["step"], history["seconds"], *history["losses"].values()]
+    need(list(history["losses"]) == list(problem.losses), "its losses have other names")
+    need(all(isinstance(c, list) and len(c) == len(columns[0]) for c in columns), "its history has gaps")
+    need(all(isinstance(v, int | float) for c in columns for v in c), "its history holds something else than numbers")
+
+
+def _shapes(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _shapes(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_shapes(value) for value in node]
+    return np.shape(node), np.asarray(node).dtype.str
