@@ -142,7 +142,24 @@ def test_pricing_never_keeps_an_operator_from_being_evaluated(monkeypatch: pytes
 
     monkeypatch.setattr(DirectionalMethod, "effort", broken)
     u, x, _ = get("numpy").example((2, 8, 1), 16)
-    assert operator("laplace(u)", coords="x y")(u, x, strategy="forward_laplacian").shape == (16,)
+    op = operator("laplace(u)", coords="x y")
+    assert op(u, x, strategy="forward_laplacian").shape == (16,)
+    shown = op.explain(u, x, strategy="forward_laplacian")
+    assert "guessed    some of the work cannot be counted" in str(shown)
+    marked = {c.strategy: c.cost.effort.guesses > 0 for c in shown.candidates if c.cost is not None}
+    assert marked == {"forward_laplacian": True, "dof": True, "collapsed_taylor": True, "derivative_space": False}
+
+
+def test_networks_whose_work_cannot_be_counted_are_marked() -> None:
+    """A loop of unknown length has no work that shapes could tell."""
+    jnp, jax = pytest.importorskip("jax.numpy"), pytest.importorskip("jax")
+
+    def u(p: Any) -> Any:
+        return jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, jnp.sin(c[1])), (0, p[0] * p[1]))[1]
+
+    op = operator("u_xx", coords="x y", fields="u")
+    assert op.plan(u, jnp.ones((2, 2)), strategy="n_tangentprop").cost.effort.guesses > 0
+    assert op.plan(lambda p: jnp.sin(p[0] * p[1]), jnp.ones((2, 2))).cost.effort.guesses == 0
 
 
 # ----------------------------------------------------------------------------------------------------------------- grid

@@ -171,6 +171,8 @@ def _group_lines(plan: Plan, g: FieldPlan) -> list[str]:
         if g.measured is not None and training == plan.training:
             line += f"; measured {seconds_text(g.measured)}"
         rows.append((name, line))
+    if cost.effort.guesses > 0:
+        rows.append(("guessed", "some of the work cannot be counted: the costs above are guesses in part"))
     memory = f"{bytes_text(cost.memory)}, {bytes_text(cost.training_memory)} while training"
     if cost.compiling(plan.training):
         memory += f"; compiles in about {seconds_text(cost.compiling(plan.training))}"
@@ -183,8 +185,9 @@ def _cells(c: Candidate) -> tuple[str, ...]:
     measured = "" if c.measured is None else seconds_text(c.measured)
     if c.cost is None or c.channels is None:
         return c.strategy, "", "", "", "", measured, c.why
+    why = f"{c.why} (guessed)" if c.cost.effort.guesses > 0 else c.why
     return (
-        c.strategy, str(c.channels), times(c.cost.relative), times(c.cost.gradient), bytes_text(c.cost.memory), measured, c.why,
+        c.strategy, str(c.channels), times(c.cost.relative), times(c.cost.gradient), bytes_text(c.cost.memory), measured, why,
     )  # fmt: skip
 
 

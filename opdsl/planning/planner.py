@@ -219,7 +219,7 @@ class _Choice:
         except Exception:
             # Counting runs the method, and a strategy of the user's may use what abstract arrays lack; a price must never be the reason
             # why an operator cannot be evaluated. Strategies of our own are counted without this net in the tests.
-            effort = self.network.plain * float(method.channels)
+            effort = replace(self.network.plain * float(method.channels), guesses=1.0)
         return price(effort, self.network.plain, self.settings.constants, self.network.itemsize)
 
     def forced(self) -> tuple[Strategy | None, str]:

@@ -37,6 +37,7 @@ class Effort:
         windows: views started.
         memory: numbers alive at once in an evaluation.
         saved: numbers that reverse mode keeps for a training step.
+        guesses: operations, or whole methods, that could not be counted and for which something like them stands.
     """
 
     products: float = 0.0
@@ -52,6 +53,7 @@ class Effort:
     windows: float = 0.0
     memory: float = 0.0
     saved: float = 0.0
+    guesses: float = 0.0
 
     def __add__(self, other: Effort) -> Effort:
         return Effort(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Effort)))

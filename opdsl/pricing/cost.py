@@ -95,7 +95,7 @@ def adapt(samples: Sequence[tuple[Effort, float]], prior: Rates) -> Rates:
     """Rates of another machine from a few measurements.
 
     A handful of operators cannot tell a dozen rates apart. So ``prior`` is first scaled as a whole to the median of measured to
-    predicted times; what the measurements then say beyond doubt moves single rates, by a factor of ten at most.
+    predicted times; what the measurements then say clearly moves single rates, by a factor of ten at most.
     """
     if not samples:
         return prior

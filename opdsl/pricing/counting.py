@@ -219,6 +219,7 @@ def _safely(build: Callable[..., Any], node: Node, values: Sequence[Value]) -> C
         except Exception:
             tally.counts.update(counts)
             tally.live, tally.channels = live, channels
+            tally.counts["guesses"] += 1.0
         jet = next(o for o in operands if jets.is_jet(o))
         done = jets.elementwise("tanh", jet)
         out = []
