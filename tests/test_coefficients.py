@@ -128,3 +128,43 @@ def test_torch(case: Any, kind: str) -> None:
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_jax(case: Any, kind: str) -> None:
     compare(case, 17, kind, ENGINES["jax"], ["auto"])
+
+
+@pytest.mark.parametrize("name", ["a", "flat"])
+def test_a_matrix_that_is_differentiated(name: str, engine: Engine) -> None:
+    """d_i(a_ij d_j u) with a function that returns (d, d) at a point, or its entries side by side."""
+    x, net = points(3, 2), network(2, 1, "tanh sin", width=3)
+
+    def rows(xp: Any, c: Any) -> Any:
+        return [[1.0 + c[0] * c[1], xp.sin(c[0])], [c[1] ** 2, 2.0 + c[0] ** 2]]
+
+    def columns(xp: Any, c: Any) -> Any:
+        return [entry for row in rows(xp, c) for entry in row]
+
+    op = opdsl.operator("d_i(a_ij d_j u)", coords="x y", fields="u")
+    found = engine.read(op(engine.network(net), engine.array(x), a=engine.stacked(rows if name == "a" else columns)))
+    q = Field(net, x)
+    values = np.moveaxis(np.array([[np.broadcast_to(e, 3) for e in row] for row in rows(np, x.T)]), -1, 0)
+    flux = np.stack([x[:, 1] + 2 * x[:, 1], np.cos(x[:, 0])], axis=-1)  # ∂_i a_ij
+    assert_close(found, frobenius(values, q.hessian) + np.sum(flux * q.grad, axis=1), 1e-11)
+
+
+def test_a_matrix_network_learns() -> None:
+    """The parameters of a torch module that returns (n, d, d) receive their gradient."""
+    import torch
+
+    class Matrix(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+
+        def forward(self, p: torch.Tensor) -> torch.Tensor:
+            return self.scale * (p[:, :1, None] * torch.eye(2, dtype=p.dtype))
+
+    matrix, x = Matrix(), torch.tensor([[0.3, 0.7], [1.2, -0.4]], dtype=torch.float64)
+    op = opdsl.operator("d_i(a_ij d_j u)", coords="x y", fields="u")
+    found = op(lambda p: p[:, 0] ** 2 * p[:, 1], x, a=matrix)  # s (x u_x)_x + s (x u_y)_y = s (4 x y)
+    assert_close(found.detach().numpy(), 8 * (x[:, 0] * x[:, 1]).numpy(), 1e-12)
+    found.sum().backward()
+    assert matrix.scale.grad is not None
+    assert_close(matrix.scale.grad.numpy(), (4 * x[:, 0] * x[:, 1]).sum().numpy(), 1e-12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy.typing as npt
 
 from opdsl.backends.base import Backend
 from opdsl.errors import BindingError, OpdslError, ShapeError, unknown
+from opdsl.grammar.declarations import INDEX_LETTERS
+from opdsl.grammar.spellings import Spellings
 from opdsl.language.calculus.coefficients import DIFFERENTIATED
 from opdsl.language.residual import ParameterSpec, Residual
 
@@ -49,6 +52,32 @@ def required(residual: Residual) -> dict[str, str]:
     return out
 
 
+def by_name(given: Mapping[str, Any], ranks: Mapping[str, int]) -> dict[str, Any]:
+    """Bindings under the names of the text, however these are spelled: ``ν`` is ``nu``, ``a_ij`` is ``a``, ``x1`` is ``x_1``.
+
+    Args:
+        given: what a call binds.
+        ranks: the names of the text, with their numbers of indices.
+
+    Raises:
+        BindingError: one name is bound under two spellings.
+
+    Example:
+        >>> by_name({"ν": 0.1, "a_ij": 2.0, "kk": 3.0}, {"nu": 0, "a": 2})
+        {'nu': 0.1, 'a': 2.0, 'kk': 3.0}
+    """
+    spellings = Spellings(ranks)
+    out: dict[str, Any] = {}
+    for spelled, value in given.items():
+        base, _, letters = spelled.rpartition("_")
+        indexed = spellings.find(base) if base and set(letters) <= INDEX_LETTERS else None
+        name = spellings.find(spelled) or (indexed if indexed and ranks[indexed] == len(letters) else spelled)
+        if name in out:
+            raise BindingError(f"{name} is bound twice, once as {spelled}.")
+        out[name] = value
+    return out
+
+
 def check(residual: Residual, given: Mapping[str, Any], x: Any, backend: Backend, text: str) -> Bindings:
     """Sort and check everything bound by keyword.
 
@@ -80,7 +109,11 @@ def check(residual: Residual, given: Mapping[str, Any], x: Any, backend: Backend
             concrete = backend.concrete(given[spec.name])
             if concrete is not None:
                 known_arrays[spec.name] = concrete
-    networks = {f.name: given[f.name] for f in residual.fields if f.coefficient}
+    networks = {
+        f.name: partial(_columns, given[f.name]) if len(f.shape) > 1 and callable(given[f.name]) else given[f.name]
+        for f in residual.fields
+        if f.coefficient
+    }
     functions = {name: given[name] for name in residual.functions}
     return Bindings(arrays, frozenset(per_point), networks, functions, known_arrays)
 
@@ -99,6 +132,15 @@ def _not_constant(spec: ParameterSpec, what: str, text: str) -> str:
             "exactly, or a constant."
         )
     return f"in '{text}': {spec.name} {spec.constant}, and {what} is bound to it. {instead}"
+
+
+def _columns(function: Any, point: Any) -> Any:
+    """The entries of a matrix side by side, as a network gives them: (d, d) at a point, (n, d, d) at points."""
+    value = function(point)
+    if not hasattr(value, "shape"):
+        return value
+    shape = (*point.shape[:-1], -1)
+    return value.__array_namespace__().reshape(value, shape) if hasattr(value, "__array_namespace__") else value.reshape(shape)
 
 
 def _parameter(spec: ParameterSpec, value: Any, x: Any, backend: Backend, text: str) -> tuple[Any, bool]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opdsl import backends
 from opdsl.backends.base import Capture, Evaluator
 from opdsl.errors import BindingError, StrategyError, unknown
-from opdsl.evaluation.bindings import required
+from opdsl.evaluation.bindings import by_name, required
 from opdsl.evaluation.call import OPTIONS, Call, check_columns, components, described, drawn, parameter_shape, shape_key
 from opdsl.evaluation.pieces import pieces
 from opdsl.evaluation.program import Program
@@ -302,6 +302,7 @@ class Operator:
             torch: an ``nn.Module`` that owns ``u``, called as ``step(x)``; JAX: a function ``step(x)``, or with ``params=`` a
             function ``step(params, x)``. Parameters of the text may be given again at each call: ``step(x, nu=…)``.
         """
+        given = self._spelled(given)
         call = self._call(u, x, given)
         first = self._prepare(call)
         mode = call.backend.mode
@@ -312,6 +313,7 @@ class Operator:
 
         def evaluate(constants: Sequence[Sequence[Any]], points: Any, again: Mapping[str, Any]) -> Any:
             single = len(points.shape) == 1
+            again = self._spelled(again)
             points = self._placed(points[None, :] if single else points, {**given, **again})
             again = {k: v for k, v in again.items() if k not in self._only_where()}
             bound = dict(call.bindings.arrays)
@@ -345,8 +347,18 @@ class Operator:
     # ------------------------------------------------------------------------------------------------------ internals
 
     def _call(self, u: Any, x: Any, given: Mapping[str, Any]) -> Call:
+        given = self._spelled(given)
         own = self._only_where()
         return Call.make(self, u, self._placed(x, given), {k: v for k, v in given.items() if k not in own})
+
+    def _spelled(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What a call gives, bindings under the names of the text."""
+        decls = self.system.declarations
+        ranks = {"n": 1, **dict.fromkeys(decls.functions, 0), **{p.name: len(p.shape or ()) for p in decls.params}}
+        options = {k: v for k, v in given.items() if k in OPTIONS}
+        if isinstance(options.get("bindings"), Mapping):
+            options["bindings"] = by_name(options["bindings"], ranks)
+        return {**options, **by_name({k: v for k, v in given.items() if k not in OPTIONS}, ranks)}
 
     def _placed(self, x: Any, given: Mapping[str, Any]) -> Any:
         """The points at which the residual is evaluated; a condition fixes some of their coordinates."""
@@ -509,6 +521,7 @@ class Condition(Operator):
         """The residual of the condition at the points, their fixed coordinates overwritten; see `Operator.__call__`."""
         if len(self.parts) == 1:
             return super().__call__(u, x, **given)
+        given = self._spelled(given)
         first, *others = (part(u, x, **part._own(given, self.parts)) for part in self.parts)
         return sum(others, start=first)
 
@@ -542,7 +555,7 @@ class Condition(Operator):
         """
         backend = backends.choose(given.get("backend", self._backend), [x], [])
         xp = backend.ops.xp
-        values = {k: v for k, v in given.items() if k not in OPTIONS}
+        values = {k: v for k, v in self._spelled(given).items() if k not in OPTIONS}
         columns = [x[..., k] for k in range(x.shape[-1])]
         spec = self._at(self.system.dimension_of(x.shape[-1]))
         for name, value in spec.where.items():
