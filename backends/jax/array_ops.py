@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from opdsl.backends.jax.program import CUSTOM_VJP, mentions
+from opdsl.backends.jax.calls import CUSTOM_VJP, mentions
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.graph import Array
 from opdsl.jets.points import Mapped

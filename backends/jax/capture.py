@@ -17,7 +17,7 @@ import numpy as np
 
 from opdsl.backends.base import Capture
 from opdsl.backends.jax.half_precision import is_half, widened
-from opdsl.backends.jax.program import Program
+from opdsl.backends.jax.program import GraphBuilder
 from opdsl.errors import BackendError, CaptureError, RowMixingError
 from opdsl.jets.graph import Array
 
@@ -193,7 +193,7 @@ def _convert(closed: Any, leaves: Sequence[Array], dtype: Any) -> Capture:
     if is_half(dtype):
         closed, dtype = widened(closed, leaves), jnp.dtype(jnp.float32)
     jaxpr = closed.jaxpr
-    program = Program()
+    program = GraphBuilder()
     parameters = [program.constant(a, v.aval) for a, v in zip(leaves, jaxpr.invars[:-1], strict=True)]
     x = program.value(jaxpr.invars[-1].aval)
     program.dependent.add(x)
@@ -206,7 +206,7 @@ def _convert(closed: Any, leaves: Sequence[Array], dtype: Any) -> Capture:
     return Capture(graph, constants, key)
 
 
-def _check_precision(program: Program, output: int, dtype: Any) -> None:
+def _check_precision(program: GraphBuilder, output: int, dtype: Any) -> None:
     """Points and values share one dtype: nothing is promoted silently."""
     found = program.values[output].dtype
     if found == dtype:

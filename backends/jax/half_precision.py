@@ -15,7 +15,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-from opdsl.backends.jax.program import CALLS, CUSTOM_VJP, LIBRARY, bound, library_name
+from opdsl.backends.jax.calls import CALLS, CUSTOM_VJP, LIBRARY, bound, library_name
 from opdsl.jets.graph import Array
 
 _HALVES = (jnp.dtype(jnp.float16), jnp.dtype(jnp.bfloat16))

@@ -1,16 +1,12 @@
-"""From a jaxpr to a `Graph`: the one module that touches JAX's internals.
+"""From a jaxpr to a `Graph`.
 
 Calls (`jit`, `custom_jvp`, `remat`, …) that depend on the point are inlined; others stay whole, with their own derivative
-rules. Every remaining equation becomes one node whose rule `jax_rules` looks up by name.
-
-What differs between JAX releases is dealt with here: the names of the call primitives and of their inner programs, and
-`Primitive.get_bind_params`, which returns a dict in newer releases and a pair in older ones.
+rules. Every remaining equation becomes one node whose rule `opdsl.backends.jax.primitives` looks up by name.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -18,27 +14,12 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
+from opdsl.backends.jax.calls import CALLS, bare, binder, library_name
 from opdsl.backends.jax.equation import Equation
 from opdsl.backends.jax.primitives import INLINED, known_function, rule_for
+from opdsl.backends.jax.structural_key import NoKeyError, StructuralKey, array_key, equation_key
 from opdsl.jets.first_derivative import Inner
 from opdsl.jets.graph import Array, Constant, Graph, Linear, Node, Rule, Value
-
-CALLS: dict[str, str] = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "call": "call_jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "custom_vjp_call_jaxpr": "fun_jaxpr",
-    "remat": "jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-}
-"""Primitives that call another program on their operands, and the parameter that holds it."""
-
-CUSTOM_VJP = ("custom_vjp_call", "custom_vjp_call_jaxpr")
 
 UNROLL = 4
 """Scans up to this length are written out: the graph stays a straight line and nothing is stacked."""
@@ -47,13 +28,8 @@ _PRODUCTS = frozenset({"mul", "dot_general"})
 _PASSING = frozenset({"neg", "div", "broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", "convert_element_type",
                       "reduce_sum", "copy", "rev", "slice", "conj"})  # fmt: skip
 
-LIBRARY = "opdsl_library_"
-"""Prefix of the names of calls that stand for functions of JAX's library whose source cannot be seen any more."""
 
-_SOURCES = os.path.join(os.path.dirname(jax.__file__), "")
-
-
-class Program:
+class GraphBuilder:
     """A graph under construction, and what is needed to tell it from another.
 
     Args:
@@ -187,7 +163,7 @@ class Program:
             shapes=tuple(self.values[i].shape for i in inputs),
             dtypes=tuple(self.values[i].dtype for i in inputs),
             known=tuple(self.known.get(i) for i in inputs),
-            several=bool(eqn.primitive.multiple_results) and not _bare(eqn),
+            several=bool(eqn.primitive.multiple_results) and not bare(eqn),
             apply=binder(eqn),
             order=self.order,
             linear=tuple(i in self.linear for i in inputs),
@@ -262,7 +238,7 @@ def _stack(rows: Sequence[Array], aval: Any) -> Array:
 
 def inner_graph(jaxpr: Any, order: int | None, linear: Sequence[bool]) -> Inner:
     """The graph of a loop's body, a branch or a derivative: all its inputs are constants, and any of them may carry a jet."""
-    program = Program(order)
+    program = GraphBuilder(order)
     opened = jaxpr.jaxpr if hasattr(jaxpr, "consts") else jaxpr
     inputs = [program.constant(None, v.aval) for v in opened.invars]
     program.dependent.update(inputs)
@@ -272,47 +248,6 @@ def inner_graph(jaxpr: Any, order: int | None, linear: Sequence[bool]) -> Inner:
     outputs = program.inline(jaxpr, inputs)
     graph, arrays, _ = program.finish(unused, outputs, len(inputs))
     return Inner(graph, arrays[len(inputs) :], tuple(i in program.linear for i in outputs))
-
-
-# ------------------------------------------------------------------------------------------------ JAX's internals
-
-
-def _bare(eqn: Any) -> bool:
-    """Calls return lists; those with one result are treated as any other function of one result."""
-    return eqn.primitive.name in CALLS and len(eqn.outvars) == 1
-
-
-def binder(eqn: Any) -> Callable[..., Any]:
-    """Evaluate one equation on arrays."""
-    run, bare = bound(eqn, eqn.params), _bare(eqn)
-    return (lambda *operands: run(*operands)[0]) if bare else run
-
-
-def bound(eqn: Any, params: Mapping[str, Any]) -> Callable[..., Any]:
-    """The primitive of an equation with these parameters."""
-    primitive = eqn.primitive
-
-    def apply(*operands: Array) -> Any:
-        given = primitive.get_bind_params(params)
-        if isinstance(given, tuple):
-            functions, given = given
-            return primitive.bind(*functions, *operands, **given)
-        return primitive.bind(*operands, **given)
-
-    return apply
-
-
-def mentions(jaxpr: Any, *names: str) -> bool:
-    """Whether a program uses one of these primitives anywhere."""
-    opened = getattr(jaxpr, "jaxpr", jaxpr)
-    for eqn in opened.eqns:
-        if eqn.primitive.name in names:
-            return True
-        for value in eqn.params.values():
-            for inner in value if isinstance(value, (tuple, list)) else (value,):
-                if (hasattr(inner, "eqns") or hasattr(inner, "jaxpr")) and mentions(inner, *names):
-                    return True
-    return False
 
 
 def _vector(eqn: Any) -> bool:
@@ -331,96 +266,3 @@ def _swapped(eqn: Any) -> Callable[..., Any]:
         "precision": precision[::-1] if isinstance(precision, tuple) else precision,
     }
     return lambda h, weight: eqn.primitive.bind(h, weight, **{**eqn.params, **changed})
-
-
-def library_name(eqn: Any) -> str | None:
-    """The name of the function a call was made from, if JAX itself defines it: a user's `relu` may be anything."""
-    label = str(eqn.params.get("name", ""))
-    if label.startswith(LIBRARY):
-        return label.removeprefix(LIBRARY)
-    inner = eqn.params[CALLS[eqn.primitive.name]]
-    information = getattr(getattr(inner, "jaxpr", inner), "debug_info", None)
-    source = str(getattr(information, "func_src_info", "") or "")
-    name, _, place = source.partition(" at ")
-    return name if place.startswith(_SOURCES) else None
-
-
-# ---------------------------------------------------------------------------------------------------------- keys
-
-
-class NoKeyError(Exception):
-    """Part of a program cannot be compared with another."""
-
-
-class StructuralKey:
-    """A large key that is hashed once."""
-
-    __slots__ = ("_hash", "_value")
-
-    def __init__(self, value: Hashable) -> None:
-        self._value, self._hash = value, hash(value)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        return isinstance(other, StructuralKey) and self._hash == other._hash and self._value == other._value
-
-
-def equation_key(eqn: Any) -> Hashable:
-    """Equal for equations that compute the same function of their operands."""
-    if eqn.primitive.name.startswith("custom_") and eqn.primitive.name in CALLS:
-        if library_name(eqn) is None:
-            raise NoKeyError
-        # JAX's own functions: the derivative rule belongs to the program and need not be compared.
-        return _key(eqn.params[CALLS[eqn.primitive.name]])
-    return tuple((name, _key(value)) for name, value in sorted(eqn.params.items()) if name not in _IRRELEVANT)
-
-
-_IRRELEVANT = frozenset({"name", "keep_unused", "inline", "compiler_options_kvs", "ctx_mesh"})
-
-
-def _key(value: Any) -> Hashable:
-    if hasattr(value, "eqns"):
-        return _jaxpr_key(value, ())
-    if hasattr(value, "jaxpr") and hasattr(value, "consts"):
-        return _jaxpr_key(value.jaxpr, value.consts)
-    if isinstance(value, (tuple, list)):
-        return type(value).__name__, tuple(_key(v) for v in value)
-    if isinstance(value, dict):
-        return tuple((str(k), _key(v)) for k, v in sorted(value.items(), key=lambda item: str(item[0])))
-    if isinstance(value, (np.ndarray, jax.Array)):
-        return array_key(value)
-    if callable(value) and not isinstance(value, type):
-        raise NoKeyError
-    try:
-        hash(value)
-    except TypeError:
-        raise NoKeyError from None
-    return type(value).__name__, value
-
-
-def array_key(value: Any) -> Hashable:
-    """Contents of a small array that is part of a program."""
-    if isinstance(value, jax.core.Tracer) or value.size > 1024:
-        raise NoKeyError
-    array = np.asarray(value)
-    return array.shape, str(array.dtype), array.tobytes()
-
-
-def _jaxpr_key(jaxpr: Any, consts: Sequence[Any]) -> Hashable:
-    numbers: dict[Any, int] = {}
-
-    def number(variable: Any) -> Hashable:
-        if isinstance(variable, jex.Literal):
-            return array_key(np.asarray(variable.val, variable.aval.dtype))
-        return numbers.setdefault(variable, len(numbers)), tuple(variable.aval.shape), str(variable.aval.dtype)
-
-    heads = tuple(number(v) for v in (*jaxpr.constvars, *jaxpr.invars))
-    body = tuple(
-        (e.primitive.name, tuple(number(v) for v in e.invars), equation_key(e), tuple(number(v) for v in e.outvars))
-        for e in jaxpr.eqns
-    )
-    return heads, body, tuple(number(v) for v in jaxpr.outvars), tuple(_key(c) for c in consts)

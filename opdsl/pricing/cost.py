@@ -22,6 +22,7 @@ Matrix = np.ndarray  # type: ignore[type-arg]
 CALLS = 20_000
 """A program is compiled once and called about this often: the length of a training run."""
 
+
 @dataclass(frozen=True)
 class Cost:
     """Predicted cost of one method on one network.

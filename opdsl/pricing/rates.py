@@ -23,6 +23,7 @@ from opdsl.errors import BackendError
 VERSION = 1
 """Of the file, and of what `opdsl.pricing.counting` counts: rates fitted to other counts mean nothing."""
 
+
 def constants(backend: str | None, device: str = "cpu") -> Constants:
     """The rates to plan with: measured on this machine where there are any, else those of the backend.
 
