@@ -14,7 +14,7 @@ from opdsl.errors import OpNameError
 from opdsl.grammar.declarations import INDEX_LETTERS
 from opdsl.grammar.scanner import Ident, Lexeme
 from opdsl.grammar.spellings import coordinate_suffix
-from opdsl.grammar.suspicious_names import run_together, suspicion
+from opdsl.grammar.suspicious_names import is_word, run_together, suspicion
 from opdsl.grammar.symbol_table import BIHARMONIC, FUNCTIONS, NABLAS, OPERATORS, REAL_PART, RESERVED
 from opdsl.language import tree as ex
 
@@ -92,20 +92,22 @@ def infer(
     found = worker.collect(lexemes)
     fields, params, notes = list(declarations.fields), list(declarations.params), []
     ambiguous: set[str] = set()
-    refused = frozenset(("D",)) if _material(lexemes, worker.coords) else frozenset()
+    refused = {name for name, found_ in (("D", _material(lexemes, worker.coords)), ("delta", _functional(lexemes))) if found_}
     known = {*worker.declared, *(n for n, use in found.items() if use.differentiated or not use.called)}
     unknowns = [f.name for f in declarations.fields] + [n for n, use in found.items() if use.differentiated]
     for name, use in found.items():
         if use.differentiated:
-            if "fields" in declarations.given or run_together(name, unknowns, known):
+            if "fields" in declarations.given or is_word(name) or run_together(name, unknowns, known):
                 continue
             decl = ex.FieldDecl(name, ("d",) * use.rank)
             fields.append(decl)
             notes.append(f"{decl} is a field: it is differentiated")
         elif use.called:
             ambiguous.add(name)
-        elif name in refused or run_together(name, unknowns, known) or suspicion(name, worker.coords, unknowns, known, OPERATORS):
+        elif name in refused or is_word(name) or run_together(name, unknowns, known):
             continue  # the classifier says why
+        elif suspicion(name, worker.coords, unknowns, known, OPERATORS):
+            continue
         elif "params" not in declarations.given or (name == "n" and not n_is_index):
             shape = ("d",) * use.rank if use.rank else None
             param = ex.ParamDecl(name, shape)
@@ -127,6 +129,20 @@ def _material(lexemes: Sequence[Lexeme], coords: Sequence[str]) -> bool:
             before = lexemes[k - 2 : k] if k and lexemes[k - 1].kind == "LPAR" else lexemes[k - 1 : k]
             if before and before[0].text == "/":
                 return True
+    return False
+
+
+def _functional(lexemes: Sequence[Lexeme]) -> bool:
+    """``δF/δu``: what looks like a functional derivative is no quotient of parameters."""
+    above = False
+    for k, lexeme in enumerate(lexemes[:-1]):
+        if lexeme.kind in ("SEP", "SIGN", "EQUALS"):
+            above = False
+        if isinstance(lexeme.value, Ident) and lexeme.value.full == "delta" and lexemes[k + 1].kind == "NAME":
+            before = lexemes[k - 2 : k] if k and lexemes[k - 1].kind == "LPAR" else lexemes[max(k - 1, 0) : k]
+            if above and before and before[0].text == "/":
+                return True
+            above = True
     return False
 
 
@@ -174,7 +190,7 @@ class _Worker:
             if ident.base in self.found or ident.base in self.declared:
                 continue  # the classifier explains the suffix
             self.at = k
-            self._use(ident.full, differentiated=k in direct)
+            self._use(ident.full, differentiated=k in direct, called=self._is_call(lexemes, k))
         # Fields are columns of the network in the order in which they stand in the text.
         return dict(sorted(self.found.items(), key=lambda item: item[1].first))
 

@@ -69,7 +69,7 @@ def parse_system(
     Example:
         >>> system = parse_system("u_t + u u_x = nu u_xx", coords="t x", params="nu")
         >>> print(system)
-        coords: t x; params: nu; u_t + u*u_x = nu*u_xx
+        coords: t x; fields: u; params: nu; u_t + u*u_x = nu*u_xx
         >>> parse_system(str(system)) == system
         True
     """

@@ -6,10 +6,15 @@ import difflib
 import re
 from collections.abc import Collection, Sequence
 
-from opdsl.grammar.declarations import split_names
+from opdsl.grammar.declarations import GREEK, split_names
 
 # Words of the sentence around an equation.
 _WORDS = frozenset("in on at for if then else and or with when from to".split())
+# Longer than a letter, and yet names that need no declaration: letters spelled out and the numbers of fluid mechanics.
+_CUSTOMARY = frozenset([*GREEK.values(), *"Delta eps lam hbar ell".split()]) | frozenset(
+    "Re Pr Ra Pe Ma We Da Bi Nu Fr Gr Kn Le Ro Sc Sh St Ta Wi Ca Bo De Ek Ec Eu Ha Ga La Rm Pm Ri Bn".split()
+)
+_ABSENT = {"sup": "suprema", "inf": "infima", "lim": "limits", "argmin": "minimisers", "argmax": "maximisers", "int": "integrals"}
 
 
 def suspicion(
@@ -49,11 +54,32 @@ def suspicion(
     for operator in operators:
         if name.startswith(operator) and name[len(operator) :] in {*coords, *names}:
             return "looks like a function", f'write {operator}({name[len(operator) :]}), or declare params="{name}"'
+    base = name.partition("_")[0]
+    if base in _ABSENT and (base != "inf" or base != name):
+        return f"looks like {_ABSENT[base]}, which are not part of the language", f'declare params="{name}" if it is a name'
+    if base in operators and base != name and base not in ("Re", "Im"):
+        return "looks like a function with a subscript", f'write {base}(…), or declare params="{name}"'
+    if match := re.fullmatch(r"(\D+)(\d+)", name):
+        function, digits = match.groups()
+        if function in operators and function not in ("Re", "Im"):
+            other = f"{function}(…)/{function}({digits})" if function in ("log", "ln") else f"{function}({digits} …)"
+            return "looks like a function", f'write {other}, or declare params="{name}"'
     near = [o for o in operators if len(o) > 2 and o.lower() == name.lower()]
     near = near or difflib.get_close_matches(name, [o for o in operators if len(o) > 3], n=1, cutoff=0.85)
     if near:
         return "looks like an operator", f'write {near[0]}(…), or declare params="{name}"'
     return None
+
+
+def is_word(name: str) -> bool:
+    """Say whether a name is more than a letter with digits and subscripts: such a name is never inferred.
+
+    Example:
+        >>> [is_word(name) for name in ("u", "k_eff", "R0", "kappa_0", "Re", "xu", "temperature", "log10", "sup_a")]
+        [False, False, False, False, False, True, True, True, True]
+    """
+    base = name.partition("_")[0].rstrip("0123456789")
+    return len(base) > 1 and base not in _CUSTOMARY
 
 
 def run_together(name: str, fields: Collection[str], names: Collection[str]) -> bool:

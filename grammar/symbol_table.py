@@ -16,7 +16,7 @@ from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError
 from opdsl.grammar.declarations import GREEK, INDEX_LETTERS, MAX_ORDER, split_names
 from opdsl.grammar.scanner import Ident, Lexeme
 from opdsl.grammar.spellings import coordinate_suffix
-from opdsl.grammar.suspicious_names import suspicion
+from opdsl.grammar.suspicious_names import is_word, suspicion
 from opdsl.language import tree as ex
 
 FUNCTIONS: dict[str, tuple[str, int]] = {
@@ -355,6 +355,10 @@ class Classifier:
                 rest = Ident(name[len(first) :])
                 if rest.base in self.declared or any(c.isdigit() for c in rest.base[:1]):
                     hint = f"names are never split; write {first} {rest.base} for a product"
+        if not hint and name == "delta":
+            hint = "functional derivatives are written out, or by a declared name; elsewhere declare params=\"delta\""
+        if not hint and is_word(name):
+            hint = f"declare params=\"{name}\"; only letters and Greek names are taken for parameters by themselves"
         if not hint and name == "i":
             hint = "i is the imaginary unit where a complex field is declared: fields=\"u:complex\""
         listed = f" (known: {', '.join(known[:12])})" if known else ""
@@ -405,6 +409,10 @@ class Classifier:
             special = self._special(base, *subs[0], span, before_paren)
             if special is not None:
                 return special
+        if ident.full in self.ambiguous and not is_word(ident.full):
+            if before_paren:
+                raise self.unknown(ident.full, span, before_paren)
+            return "VALUE", ex.Num(Fraction(1), span=span)
         raise self._unknown_suffixed(ident, span)
 
     def _vector_component(self, name: str, subs: list[tuple[str, bool]], span: Span) -> ex.Node:
@@ -493,11 +501,21 @@ class Classifier:
         return OpNameError(f"{bad[:20]!r} is not a declared coordinate{listed}", code="E103", spans=(span,),
                            suggestion=suggestion)
 
+    def _split_off(self, ident: Ident) -> str:
+        """``xu_x``: a known name in front."""
+        suffix = ident.full[len(ident.base) :]
+        for name in sorted(self.declared, key=len, reverse=True):
+            rest = ident.base[len(name) :]
+            if rest and ident.base.startswith(name) and not is_word(rest):
+                return f"names are never split; write {name} {rest}{suffix} for a product"
+        return ""
+
     def _unknown_suffixed(self, ident: Ident, span: Span) -> OpNameError:
         known = sorted(self.declared)
         if suspicious := self._suspicious(ident.full, span):
             return suspicious
-        hint = did_you_mean(ident.full, known) or did_you_mean(ident.base, known)
+        hint = "" if is_word(ident.full) and "fields" not in self.decls.given else did_you_mean(ident.full, known)
+        hint = hint or self._split_off(ident) or did_you_mean(ident.base, known)
         return OpNameError(f"neither {ident.full!r} nor {ident.base!r} is declared", code="E102", spans=(span,),
                            suggestion=hint or f"declare fields=\"{ident.base}\" or params=\"{ident.full}\"")
 

@@ -281,7 +281,7 @@ def test_given_lists_are_complete() -> None:
 
 
 @pytest.mark.parametrize("text", [
-    "d/dq u", "d^2u/dq^2 + du/dq = u^3", "(d/dq - nu) u", "d/dq (u^2) + u d/dq u", "d_theta d_theta u + u", "d^4/dx^4 ud_j",
+    "d/dq u", "d^2u/dq^2 + du/dq = u^3", "(d/dq - nu) u", "d/dq (u^2) + u d/dq u", "d_theta d_theta u + u", "d^4/dx^4 v_j",
     "dd/dx u",
 ])  # fmt: skip
 def test_an_inferred_coordinate_is_seen_in_the_printed_text(text: str) -> None:

@@ -19,6 +19,7 @@ from opdsl.grammar.symbol_table import BIHARMONIC, FUNCTIONS, NABLAS
 from opdsl.language.calculus import conditions, expand
 from opdsl.language.calculus.expand import MAX_COMPONENTS
 from opdsl.language.calculus.sobolev import MAX_DERIVED
+from opdsl.language.tree_text import equations_text
 
 
 def page() -> str:
@@ -45,7 +46,7 @@ def _notations(title: str) -> Iterator[str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             system = parse_system(text, **given)  # type: ignore[arg-type]
-        printed = str(system).split("; ", len(given))[-1]
+        printed = equations_text(system)
         rows.setdefault(printed, []).append(text)
     yield from (f"With `{declared}`:", "", "| written | is |", "|---|---|")
     for printed, many in rows.items():

@@ -68,7 +68,9 @@ True
 A declared name always wins: `E`, `I`, `S`, `beta`, `d`, `e`, `lambda` are ordinary names once declared. Greek letters and their
 names are one (`ν`, `nu`, `\nu`). As soon as `fields=` or `params=` is given, that list is complete. What is not declared is inferred
 where nothing is ambiguous: a differentiated name is a field, an indexed one a coefficient, any other a parameter; `op.info()` lists
-what was inferred. Declarations may also stand in front of the text, which is how `str` prints them: `coords: t x; params: nu; u_t = nu u_xx`.
+what was inferred. Only letters and Greek names are, with digits and subscripts (`k`, `R0`, `c_p`, `kappa_0`), and customary ones (`eps`,
+`hbar`, `Re`); any other word must be declared. Declarations may also stand in front of the text, which is how `str` prints them, with
+what was inferred: `coords: t x; fields: u; params: nu; u_t = nu*u_xx`.
 
 Undeclared, `pi` is π, `e` is Euler's number as the base of a power, `I` the identity tensor, `i` the imaginary unit where a field is
 complex, `δ_ij` and `ε_ijk` are Kronecker's and Levi-Civita's symbols, `e_0` a unit vector, `n` the normal in `∂_n`.

@@ -45,13 +45,12 @@ def coords_text(decls: ex.Declarations) -> str:
 
 
 def _header(decls: ex.Declarations) -> list[str]:
-    out = []
-    if "coords" in decls.given:
-        out.append("coords: " + coords_text(decls))
+    # What was inferred is declared as well: the printed text may name it in another order or where nothing tells what it is.
+    out = ["coords: " + coords_text(decls)] if decls.coords or "coords" in decls.given else []
     for kind in ("fields", "params"):
-        if kind in decls.given:
+        if getattr(decls, kind) or kind in decls.given:
             out.append(f"{kind}: " + " ".join(map(str, getattr(decls, kind))))
-    if "functions" in decls.given:
+    if decls.functions or "functions" in decls.given:
         out.append("functions: " + " ".join(decls.functions))
     if "time" in decls.given and decls.time:
         out.append(f"time: {decls.time}")
@@ -75,8 +74,6 @@ class _Text:
             *(c.name for c in decls.coords), *(f.name for f in decls.fields), *(p.name for p in decls.params),
             *decls.functions, *definitions,
         }  # fmt: skip
-        # A coordinate that is not declared must be seen in the printed text again: ``u_q`` does not tell, ``d/dq u`` does.
-        self.only = None if "coords" in decls.given or decls.coords[0].name in ex.USUAL_COORDINATES else decls.coords[0].name
 
     def show(self, node: ex.Node, level: int = _SUM) -> str:
         """Print with parentheses where the node binds weaker than ``level``."""
@@ -162,7 +159,7 @@ class _Text:
                 return f"{base.name}{_subscript(indices)}"
             case ex.Apply(operator=ex.Partial(axes=axes), operand=operand) if axes:
                 below = self._suffix_form(operand)
-                if below is None or below == "d" or self.only or isinstance(operand, (ex.Coord, ex.Apply)):
+                if below is None or below == "d" or isinstance(operand, (ex.Coord, ex.Apply)):
                     return None
                 if isinstance(operand, ex.Indexed) and isinstance(operand.base, (ex.Const, ex.Coord)):
                     return None
@@ -179,11 +176,6 @@ class _Text:
     def _partial(self, node: ex.Partial) -> str:
         d = "∂" if "d" in self.declared else "d"
         names = [name for name, which in node.axes if name is not None and which is None]
-        if self.only is not None:
-            order = len(node.axes)
-            if len(self.only) > 1:
-                return " ".join([f"{d}_{self.only}"] * order)
-            return f"{d}/{d}{self.only}" if order == 1 else f"{d}^{order}/{d}{self.only}^{order}"
         if len(names) == len(node.axes):
             short = all(len(name) == 1 for name in names)
             return f"{d}_{''.join(names)}" if short else f"{d}_{{{' '.join(names)}}}"
