@@ -36,7 +36,6 @@ UPWARD = {
 # Files that need one another.
 CIRCLES = {
     frozenset({"opdsl.backends.torch.lifting", "opdsl.backends.torch.recorder"}),
-    frozenset({"opdsl.pricing.counting", "opdsl.pricing.nested_work"}),
     frozenset({"opdsl.planning.plan", "opdsl.planning.plan_text"}),
     frozenset({"opdsl.language.operator_application", "opdsl.language.tree", "opdsl.language.tree_text"}),
     frozenset({"opdsl.grammar.parse", "opdsl.grammar.syntax_errors"}),

@@ -31,6 +31,8 @@ from opdsl.jets.graph import (
     Value,
     evaluate,
 )
+from opdsl.jets.propagate import push_forward
+from opdsl.pricing import nested_work
 from opdsl.pricing.abstract_arrays import (
     AbstractArray,
     CountingNamespace,
@@ -99,21 +101,17 @@ class CountingOps(ArrayOps):
 
     def nested_ad(self, function: Callable[..., Any], x: Any, axes: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Any]:
         """What `ArrayOps.nested_ad` of the backend does, by its number of passes."""
-        from opdsl.pricing import nested_work
-
         with self.tally.aside() as counted:
             value = function(x)
         plain = counted()
         if self.tally.execution.nesting == "forward":
-            effort = nested_work.forward(self, plain, axes, self._columns(value))
+            effort = nested_work.forward(self._pushed, plain, axes, self._columns(value))
         else:
             effort = nested_work.reverse(plain, axes, self._columns(value))
         self.tally.take(effort)
         return {a: AbstractArray(self.tally, value.shape, True, owns=True) for a in axes}
 
     def gradient(self, function: Callable[..., Any], x: Any) -> tuple[Any, Any]:
-        from opdsl.pricing import nested_work
-
         with self.tally.aside() as counted:
             value = function(x)
         self.tally.take(nested_work.value_and_gradient(counted(), self._columns(value)))
@@ -125,6 +123,18 @@ class CountingOps(ArrayOps):
         with self.tally.repeated(count):
             function(point)
         return AbstractArray(self.tally, (count, *x.shape), point.varies, owns=True)
+
+    def _pushed(self, algebra: nested_work.Nilpotent) -> Effort:
+        """The work of pushing nested directions through the network."""
+        with self.tally.aside() as counted:
+            x = self.point
+            shape = (algebra.sizes[0], *self.points.thin(x.shape))
+            # One seed for every variable: the masks of a single bit.
+            seeds = [AbstractArray(self.tally, shape, False) if mask.bit_count() == 1 else None for mask in range(1, 2**algebra.levels)]
+            seed = self.points.jet(x, seeds, [True] * len(seeds))
+            outputs = push_forward(self.graph, algebra, seed, self.constants, self, frozenset(range(len(seeds))))
+            del outputs
+        return counted()
 
     def _columns(self, value: AbstractArray) -> int:
         return prod(self.points.inner(value.shape))

@@ -7,18 +7,14 @@ the cheap gradient principle: a sweep repeats every product once and costs about
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opdsl.jets.algebra import Algebra, Needed, Pairing
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.jet import Jet
-from opdsl.jets.propagate import push_forward
-
-if TYPE_CHECKING:
-    from opdsl.pricing.abstract_arrays import Effort
-    from opdsl.pricing.counting import CountingOps
+from opdsl.pricing.abstract_arrays import Effort
 
 Axes = tuple[int, ...]
 _MOST_LEVELS = 7
@@ -71,7 +67,11 @@ def _at(apply: Any, jet: Jet, mask: int, other: Jet) -> Any:
     return apply(part, other.primal) if apply.__name__ == "left" else apply(other.primal, part)
 
 
-def forward(ops: CountingOps, plain: Effort, axes: Sequence[Axes], outputs: int) -> Effort:
+Pushed = Callable[[Nilpotent], Effort]
+"""The work of pushing such an algebra through the network."""
+
+
+def forward(pushed: Pushed, plain: Effort, axes: Sequence[Axes], outputs: int) -> Effort:
     """Forward mode, order by order; over one reverse sweep where that needs fewer passes."""
     wanted = list(dict.fromkeys(axes))
     stems = {a[1:] for a in wanted if a}
@@ -80,27 +80,16 @@ def forward(ops: CountingOps, plain: Effort, axes: Sequence[Axes], outputs: int)
     total = plain
     for order in sorted({len(c) for c in chains if c}):
         # The value is the same in every group: compilers find that.
-        total = total + _along(ops, sum(len(c) == order for c in chains), order) + plain * -1.0
+        total = total + _along(pushed, sum(len(c) == order for c in chains), order) + plain * -1.0
     return value_and_gradient(total, outputs) if reverse_pays else total
 
 
-def _along(ops: CountingOps, directions: int, levels: int) -> Effort:
-    from opdsl.pricing.abstract_arrays import AbstractArray
-
-    if levels > _MOST_LEVELS:
-        below = _along(ops, directions, _MOST_LEVELS)
-        more = levels - _MOST_LEVELS
-        return replace(below * 3.0**more, products=below.products * 2.0**more, traffic=below.traffic * 2.0**more)
-
-    algebra = Nilpotent(directions, levels)
-    with ops.tally.aside() as counted:
-        x = ops.point
-        shape = (directions, *ops.points.thin(x.shape))
-        seeds = [AbstractArray(ops.tally, shape, False) if mask.bit_count() == 1 else None for mask in range(1, 2**levels)]
-        seed = ops.points.jet(x, seeds, [True] * len(seeds))
-        outputs = push_forward(ops.graph, algebra, seed, ops.constants, ops, frozenset(range(len(seeds))))
-        del outputs
-    return counted()
+def _along(pushed: Pushed, directions: int, levels: int) -> Effort:
+    if levels <= _MOST_LEVELS:
+        return pushed(Nilpotent(directions, levels))
+    below = _along(pushed, directions, _MOST_LEVELS)
+    more = levels - _MOST_LEVELS
+    return replace(below * 3.0**more, products=below.products * 2.0**more, traffic=below.traffic * 2.0**more)
 
 
 def value_and_gradient(plain: Effort, outputs: int) -> Effort:
