@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from opdsl.backends.torch import bessel
 from opdsl.backends.torch.tape import AtenCall, aten
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.points import Batched
@@ -145,10 +146,10 @@ _SPECIAL: dict[str, Callable[..., Tensor]] = {
     "bessel_i1": torch.special.i1,
     "bessel_i0e": torch.special.i0e,
     "bessel_i1e": torch.special.i1e,
-    "bessel_k0": torch.special.modified_bessel_k0,
-    "bessel_k1": torch.special.modified_bessel_k1,
-    "bessel_k0e": torch.special.scaled_modified_bessel_k0,
-    "bessel_k1e": torch.special.scaled_modified_bessel_k1,
-    **{f"bessel_{name}": getattr(torch.special, f"bessel_{name}") for name in ("j0", "j1", "y0", "y1")},
+    "bessel_k0": bessel.k0,
+    "bessel_k1": bessel.k1,
+    "bessel_k0e": bessel.k0e,
+    "bessel_k1e": bessel.k1e,
+    **{f"bessel_{name}": getattr(bessel, name) for name in ("j0", "j1", "y0", "y1")},
     "cbrt": lambda h: torch.sign(h) * torch.abs(h) ** (1 / 3),
 }

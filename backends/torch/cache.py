@@ -36,6 +36,8 @@ class _Template:
     key: Hashable | None
 
 
+# Scripted and traced code: attributes and modes are kept where nobody can compare them.
+_IN_CPP = (torch.jit.ScriptModule, torch.jit.ScriptFunction, torch._C.ScriptMethod)
 _templates: OrderedDict[Hashable, _Template] = OrderedDict()
 _volatile: OrderedDict[Hashable, None] = OrderedDict()
 _numbers: OrderedDict[Hashable, int] = OrderedDict()
@@ -93,6 +95,8 @@ def _structure(function: Any, leaves: list[Tensor]) -> Hashable | None:
     numbers = {id(t): i for i, t in enumerate(leaves)}
 
     def leaf(thing: Any) -> Hashable | None:
+        if isinstance(thing, _IN_CPP):
+            raise LookupError
         if isinstance(thing, Tensor):
             if type(thing) not in (Tensor, torch.nn.Parameter, torch.nn.Buffer):
                 raise LookupError

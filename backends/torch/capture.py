@@ -97,9 +97,12 @@ def _run(
     try:
         try:
             return tape, trace(call, x, arrays, decompose, tape, ambient=ambient, wide=wide)
-        except Mutation:
-            tape = Tape()
-            return tape, trace(call, x, arrays, decompose, tape, ambient=ambient, functional=True, wide=wide)
+        except Exception:
+            # Scripted code raises errors of its own in place of `Mutation`.
+            if not tape.writes_views:
+                raise
+        tape = Tape()
+        return tape, trace(call, x, arrays, decompose, tape, ambient=ambient, functional=True, wide=wide)
     except OpdslError:
         raise
     except Mutation as error:

@@ -93,6 +93,17 @@ def _squeeze(x: Tensor, dim: Any = None) -> Any:
     return aten.squeeze.dims(x, axes) if axes else aten.alias.default(x)
 
 
+def _logcumsumexp(x: Tensor, dim: int) -> Any:
+    # Torch's own derivatives of it are NaN from the third on. Sums over 2, 4, 8, … neighbours, joined.
+    if x.is_complex() or not x.dim():
+        return NotImplemented
+    size, reach = x.shape[dim], 1
+    while reach < size:
+        longer = torch.logaddexp(x.narrow(dim, reach, size - reach), x.narrow(dim, 0, size - reach))
+        x, reach = torch.cat([x.narrow(dim, 0, reach), longer], dim), 2 * reach
+    return aten.alias.default(x)
+
+
 def _polar(radius: Tensor, angle: Tensor) -> Tensor:
     return torch.complex(radius * torch.cos(angle), radius * torch.sin(angle))
 
@@ -208,6 +219,7 @@ _OWN: dict[Any, Callable[..., Any]] = {
     aten._trilinear.default: _trilinear_bilinear,
     aten._thnn_fused_lstm_cell.default: _lstm_cell,
     aten._thnn_fused_gru_cell.default: _gru_cell,
+    aten.logcumsumexp.default: _logcumsumexp,
     aten.polar.default: _polar,
     aten.index_put.default: _masked_write,
     aten.squeeze.default: _squeeze,

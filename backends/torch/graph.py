@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from opdsl.backends.torch.bessel import BY_OPERATOR
 from opdsl.backends.torch.derivative import TangentProgram, tangent_program
 from opdsl.backends.torch.primitives import Facts, rule_of
 from opdsl.backends.torch.tape import AtenCall, Rows, Step, Stopped, Tape, aten
@@ -177,6 +178,8 @@ class Builder:
             apply = AtenCall(aten.reshape.default, call.args, call.kwargs, call.rows)
         if call.op is aten.mul.Tensor and isinstance(rule, Bilinear) and not step.stopped:
             apply = xp.multiply
+        if call.op in BY_OPERATOR and not step.stopped:
+            apply = BY_OPERATOR[call.op]
         flexible = exact and self._flexible(step, rule, inputs, outputs, jets, values)
         self.signature.append(
             (str(call.op), call.args, tuple(sorted(call.kwargs.items())), inputs, outputs, step.stopped, flexible)

@@ -18,7 +18,8 @@ from opdsl.backends.torch.recorder import Recorder
 @contextlib.contextmanager
 def untouched(function: Any) -> Iterator[None]:
     """Put back what a function assigns to attributes of its modules: stored activations, counters, replaced buffers."""
-    found = [m for module in modules_of(function) for m in module.modules()]
+    # Scripted modules keep their state in C++; what they write into tensors is put back by `trace`.
+    found = [m for module in modules_of(function) for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
     kept = [(m, dict(m.__dict__), dict(m._buffers), dict(m._parameters)) for m in found]
     try:
         yield

@@ -69,6 +69,17 @@ def without_overrides(function: Any) -> Any:
     return _CLONES[function]
 
 
+def circular_pad(x: Tensor, pad: Any) -> Tensor:
+    """``F.pad(mode="circular")``, which torch carries out by writing into pieces of a new tensor."""
+    for k in range(len(pad) // 2):
+        axis, (left, right) = x.dim() - 1 - k, pad[2 * k : 2 * k + 2]
+        x = x.narrow(axis, max(-left, 0), x.shape[axis] + min(left, 0) + min(right, 0))
+        size = x.shape[axis]
+        ends = [x.narrow(axis, size - left, left)] if left > 0 else [], [x.narrow(axis, 0, right)] if right > 0 else []
+        x = torch.cat([*ends[0], x, *ends[1]], axis)
+    return x
+
+
 def recurrent(layer: Any, *args: Any) -> Any:
     """A recurrent layer, step by step in time."""
     packed = isinstance(args[1], Tensor) and not isinstance(args[3], bool)

@@ -17,7 +17,7 @@ from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
-from opdsl.backends.torch.layers import RECURRENT, attention, attention_layer, recurrent, without_overrides
+from opdsl.backends.torch.layers import RECURRENT, attention, attention_layer, circular_pad, recurrent, without_overrides
 from opdsl.backends.torch.recorder import Recorder
 from opdsl.backends.torch.tape import aten, stop_gradients
 from opdsl.errors import CaptureError
@@ -69,6 +69,9 @@ class Lifting(TorchFunctionMode):  # type: ignore[misc]
             # Its body would otherwise run out of our sight, with fused kernels in it.
             with self:
                 return attention_layer(without_overrides(func), *args, **kwargs)
+        if func is F.pad and (args[2] if len(args) > 2 else kwargs.get("mode")) == "circular":
+            with self:
+                return circular_pad(args[0], args[1] if len(args) > 1 else kwargs["pad"])
         if func in RECURRENT:
             with self:
                 return recurrent(func, *args, **kwargs)

@@ -106,7 +106,6 @@ def _running(combine: Callable[[Any, Any, Any], Any]) -> Entry:
 
 enter("prod", _product)
 enter("cumprod", _running(lambda ops, a, b: ops.mul(a, b)))
-enter("logcumsumexp", _running(composite_rules.logaddexp))
 
 
 def _norm(facts: Facts) -> Rule:

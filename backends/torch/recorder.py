@@ -54,7 +54,11 @@ class Recorder(DispatchMode):
         self.lifting: Lifting | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        # What is called here is not the user's: scripted code arrives without having passed the upper mode.
+        with torch._C.DisableTorchFunction():
+            return self._written(func, args, kwargs or {})
+
+    def _written(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if self.wide:
             args, kwargs = self.widened(args), self.widened(kwargs)
         name = func.__name__.partition(".")[0]
@@ -97,8 +101,8 @@ class Recorder(DispatchMode):
             # torch.tensor([…]): written in the code itself.
             self.tape.literals.update(range(known, len(self.tape.foreign)))
         result = run(*args, **kwargs) if run is not None else self.draws.run(func, args, kwargs)
-        if result is None or isinstance(result, bool | int | float):
-            return result  # checks and questions about layout
+        if result is None or isinstance(result, bool | int | float | torch.ScriptObject):
+            return result  # checks, questions about layout, marks for profilers
         several = not isinstance(result, Tensor)
         results = tuple(result) if several else (result,)
         if not all(isinstance(r, Tensor) for r in results):
@@ -170,8 +174,12 @@ class Recorder(DispatchMode):
             self.tape.number[id(targets[0])] = self.tape.number[id(new)]
             return targets[0]
         aliases = [self._aliases(target, str(func)) for target in targets]
-        if any(self._number(target) in self.tape.foreign_numbers for target in targets):
-            self.tape.mutates_constants = True
+        for target in targets:
+            if self._number(target) in self.tape.foreign_numbers:
+                self.tape.mutates_constants = True
+                if any(target is live for live in self.tape.foreign):
+                    # Scripted code reaches the user's own tensors: no stand-in came between.
+                    self.tape.overwritten.append((target, target.detach().clone()))
         history = not torch.is_grad_enabled() and self._has_history(targets[0])
         with self:
             result = functional(*given[0], **given[1])
@@ -201,6 +209,7 @@ class Recorder(DispatchMode):
         for other in self.tape.values:
             if other is not target and storage and other.untyped_storage().data_ptr() == storage:
                 if self.tape.number[id(other)] != number:
+                    self.tape.writes_views = True
                     raise Mutation(name)
                 same.append(id(other))
         return same

@@ -169,6 +169,8 @@ class Tape:
     custom: bool = False
     reads_constants: bool = False
     mutates_constants: bool = False
+    writes_views: bool = False
+    overwritten: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def add(self, tensor: Tensor, dependent: bool) -> int:
         """Number a tensor; the list keeps it alive, so its id stays its own."""

@@ -60,5 +60,10 @@ def trace(
         lifting.stand_ins.update((id(live), copy) for live, copy in zip(leading, given, strict=True))
         return lifting.lifted(function(given, points))
 
-    with custom_functions(), recorder, lifting:
-        return torch.func.functionalize(run)(points) if functional else run(points)
+    try:
+        with custom_functions(), recorder, lifting:
+            return torch.func.functionalize(run)(points) if functional else run(points)
+    finally:
+        with torch.no_grad():
+            for tensor, before in reversed(tape.overwritten):
+                tensor.copy_(before)
