@@ -2,6 +2,9 @@
 
 The graph is made by `torch_graph`, which refuses a value that depends on the points without an axis for them, for it mixes
 rows; whatever structure cannot show, a numeric check on the captured graph does.
+
+Why not `make_fx` with symbolic sizes, or `torch.export`: they drop the derivatives of custom functions, `make_fx` also
+``no_grad``, and sizes that Python reads become constants of the graph. ``tests/test_torch_capture_alternatives.py`` has the cases.
 """
 
 from __future__ import annotations

@@ -222,7 +222,10 @@ _FUSIONS = (_affine, _product_and_sum)
 
 
 def _share(graph: Graph) -> None:
-    """Equal operators on equal operands are computed once; random ones are not equal."""
+    """Equal operators on equal operands are computed once; random ones are not equal.
+
+    Torch's own pass (`torch.fx.passes.dialect.common.cse_pass`) takes 1 and 1.0 for equal and knows some random operators only.
+    """
     known: dict[Any, Node] = {}
     for node in list(graph.nodes):
         if node.op != "call_function" or torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):

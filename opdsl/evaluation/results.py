@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -83,13 +84,15 @@ class Residuals:
 
 
 _registered: set[str] = set()
+_registering = threading.Lock()
 
 
 def _register() -> None:
     """Tell frameworks that are already loaded that this is a container; importing this module loads none."""
-    for backend in backends.loaded():
-        if backend.name not in _registered:
-            _registered.add(backend.name)
-            backend.register_container(
-                Residuals, lambda r: (r._values, r._names), lambda names, values: Residuals(tuple(names), tuple(values))
-            )
+    with _registering:
+        for backend in backends.loaded():
+            if backend.name not in _registered:
+                backend.register_container(
+                    Residuals, lambda r: (r._values, r._names), lambda names, values: Residuals(tuple(names), tuple(values))
+                )
+                _registered.add(backend.name)
