@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from opdsl.backends.execution import Constants, Execution, device_kind
+from opdsl.backends.step import Bound, Run, Step, StepWithParameters
 from opdsl.errors import BackendError
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.graph import Array, Graph, Rule
@@ -141,20 +142,15 @@ class Backend(ABC):
     def compile(self, evaluator: Evaluator, example: tuple[Any, Array, Mapping[str, Array]]) -> Callable[..., tuple[Array, ...]]:
         """``(constants, x, bindings) -> tuple of arrays`` ready to be called again and again with arrays like the example."""
 
-    @abstractmethod
-    def bind(
-        self,
-        evaluate: Callable[[Sequence[Sequence[Array]], Array, Mapping[str, Array]], Any],
-        functions: Sequence[Any],
-        captures: Sequence[Capture],
-        params: Any,
-    ) -> Any:
-        """What `Operator.bind` returns: an ``nn.Module`` that owns the networks (torch), a function (JAX, NumPy).
+    def bind(self, bound: Bound, first: Run, x: Array) -> Any:
+        """What `Operator.bind` returns: a function ``step(x, **given)``, or ``step(params, x, **given)`` where parameters are
+        given at each call.
 
-        It is called as ``step(x, **given)``, or ``step(params, x, **given)`` where ``params`` was given, and calls
-        ``evaluate(constants, x, given)`` with the constants of every capture in order: live ones where the networks own
-        them, the leaves of ``params`` in front where there are any.
+        Args:
+            bound: what it evaluates.
+            first, x: an evaluation that was prepared when binding, and its points.
         """
+        return Step(bound) if bound.params is None else StepWithParameters(bound)
 
     @abstractmethod
     def in_pieces(
@@ -216,13 +212,21 @@ class Backend(ABC):
 
     # ------------------------------------------------------------------------------------------------- what may be frozen
 
-    def mode(self, functions: Sequence[Any]) -> Hashable:
-        """A state of the functions that changes what they compute and may be switched after binding (train, eval)."""
-        return ()
+    def structure(self, params: Any) -> Hashable:
+        """What parameters given at each call of a bound step must share with those it was bound with."""
+        return None
 
     def at_points(self, function: Callable[..., Any], x: Array) -> Array:
         """A coefficient function at all points: (n, …)."""
         return function(x)
+
+    def unusual(self, value: Array) -> str | None:
+        """What kind of array this is, where it is none of plain numbers: sparse, quantised, without data."""
+        return None
+
+    def number(self, value: Array, x: Array) -> Array:
+        """An array that stands for a Python number takes the dtype of the points; any other stays as it is."""
+        return value
 
     def concrete(self, value: Any) -> Any:
         """A float64 NumPy copy of an array whose values may be used while planning; None for tracers and for arrays that

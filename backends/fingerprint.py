@@ -1,44 +1,29 @@
 """A key of everything a user's function can depend on, so that its captured graph may be reused.
 
 A stale capture is a silent wrong number. So the key holds the code, closure cells, defaults and the globals the code names, the
-attributes of objects and the methods of their classes, all recursively; numbers by value, arrays as the backend says, containers
-and objects by their contents. Whatever cannot be told gives None, and the function is captured at every call.
+attributes of objects and those methods of their classes that the code can reach, all recursively; numbers by value, arrays as the
+backend says, containers and objects by their contents. Whatever cannot be told (the time, random numbers, the environment, files,
+modules of the user, objects with a hidden state) gives None, and the function is captured at every call.
 """
 
 from __future__ import annotations
 
 import functools
-import sys
+import hashlib
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from opdsl.backends.code import facts, outside, outside_of, stable
+from opdsl.backends.identity import Identity
+
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range})
-# Libraries whose modules, classes and functions do not change under a running program; the standard library is another.
-_STABLE = sys.stdlib_module_names | frozenset(
-    ("numpy scipy torch torchgen jax jaxlib flax equinox haiku optax jaxtyping array_api_compat array_api_strict opdsl einops "
-     "lineax diffrax").split()
-) - {"__main__"}  # fmt: skip
 _MOST = 4000
 _DEEP = 60
+_SMALL = 1024  # bytes up to which an array stands for itself
 
 Leaf = Callable[[Any], Hashable | None]
-
-
-class Identity:
-    """Equal to itself only; keeps the object alive, so that its address is not reused."""
-
-    __slots__ = ("thing",)
-
-    def __init__(self, thing: object) -> None:
-        self.thing = thing
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Identity) and other.thing is self.thing
-
-    def __hash__(self) -> int:
-        return id(self.thing)
 
 
 class _Unknown(Exception):
@@ -64,11 +49,27 @@ def fingerprint(function: Any, leaf: Leaf) -> Hashable | None:
         True
     """
     try:
-        key = _Walk(leaf).key(function, 0)
+        walk = _Walk(leaf)
+        key = (walk.key(function, 0), walk.methods())
         hash(key)
     except (_Unknown, LookupError, RecursionError, TypeError):
         return None
     return key
+
+
+def content(array: Any) -> Hashable:
+    """What a NumPy array is and holds now: it may be edited in place, and what a function makes of it once is kept.
+
+    Raises:
+        LookupError: objects.
+    """
+    import numpy as np
+
+    host = np.asarray(array)
+    if host.dtype.hasobject:
+        raise LookupError
+    held = host.tobytes() if host.nbytes <= _SMALL else hashlib.blake2b(np.ascontiguousarray(host).data).digest()
+    return Identity(array), host.shape, host.dtype.str, held
 
 
 class _Walk:
@@ -78,11 +79,16 @@ class _Walk:
         self._leaf = leaf
         self._seen: dict[int, int] = {}
         self._kept: list[Any] = []
+        # Every name that the code, or a text beside it, mentions; and methods that nothing has mentioned yet.
+        self._mentioned: set[str] = set()
+        self._waiting: list[tuple[type, str, Any]] = []
 
     def key(self, thing: Any, depth: int) -> Hashable:
         """What identifies ``thing``."""
         kind = thing.__class__
         if kind in _PLAIN:
+            if kind is str:
+                self._mentioned.add(thing)
             # 1, 1.0 and True are equal but not the same to a program; neither are 0.0 and −0.0.
             return (kind, repr(thing)) if kind is float and thing == 0.0 else (kind, thing)
         found = self._leaf(thing)
@@ -97,17 +103,57 @@ class _Walk:
         # Attributes may be made on the fly; while they are kept, their addresses stay theirs.
         self._kept.append(thing)
         depth += 1
+        held = self._held(thing, depth)
+        if held is None:
+            return self._object(thing, kind, depth)
+        if kind in _CONTAINERS:
+            return (kind, held)
+        # A subclass of a number or of a container: what it holds, and what it is besides.
+        return (self._kind(kind, depth), held, self._attributes(thing, kind, depth))
+
+    def _held(self, thing: Any, depth: int) -> Hashable | None:
+        """The contents of a container, the value of a number of one's own class; None for anything else."""
         if isinstance(thing, dict):
-            return (kind, tuple((self.key(k, depth), self.key(v, depth)) for k, v in thing.items()))
+            return tuple((self.key(k, depth), self.key(v, depth)) for k, v in thing.items())
         if isinstance(thing, tuple | list):
-            return (kind, tuple(self.key(v, depth) for v in thing))
+            return tuple(self.key(v, depth) for v in thing)
         if isinstance(thing, set | frozenset):
             if not all(type(v) in _PLAIN for v in thing):
                 raise _Unknown
-            return (kind, frozenset((type(v), v) for v in thing))
+            return frozenset((type(v), v) for v in thing)
         if isinstance(thing, slice):
-            return (kind, self.key((thing.start, thing.stop, thing.step), depth))
-        return self._object(thing, kind, depth)
+            return self.key((thing.start, thing.stop, thing.step), depth)
+        if isinstance(thing, int | float | complex | str | bytes):
+            base: Any = next(b for b in (int, float, complex, str, bytes) if isinstance(thing, b))
+            return self.key(base(thing), depth)
+        return None
+
+    def _kind(self, kind: type, depth: int) -> Hashable:
+        """The class of an object, which exists already: how it is made does not matter."""
+        if stable(kind.__module__):
+            return kind
+        number = self._seen.get(id(kind))
+        if number is not None:
+            return ("seen", number)
+        self._seen[id(kind)] = len(self._seen)
+        self._kept.append(kind)
+        return self._class(kind, depth + 1)
+
+    def methods(self) -> Hashable:
+        """The methods that what has been seen can reach; to be asked for last."""
+        out: list[Hashable] = []
+        while self._waiting:
+            everything = not self._mentioned.isdisjoint(_DYNAMIC)
+            reached: list[tuple[type, str, Any]] = []
+            later: list[tuple[type, str, Any]] = []
+            for method in self._waiting:
+                kind, name, _ = method
+                (reached if everything or name in self._mentioned or implicit(kind, name) else later).append(method)
+            self._waiting = later
+            if not reached:
+                break
+            out += [(kind.__qualname__, name, self._member(value, 0)) for kind, name, value in reached]
+        return tuple(out)
 
     def _object(self, thing: Any, kind: type, depth: int) -> Hashable:
         own = getattr(kind, "__opdsl_fingerprint__", None)
@@ -120,10 +166,11 @@ class _Walk:
         if isinstance(thing, functools.partial):
             return ("partial", *(self.key(part, depth) for part in (thing.func, thing.args, thing.keywords)))
         if isinstance(thing, types.ModuleType):
-            if not _stable(thing.__name__):
+            if not stable(thing.__name__) or outside(thing.__name__):
                 raise _Unknown
             return Identity(thing)
         if isinstance(thing, type):
+            self._mentioned |= _MAKING
             return self._class(thing, depth)
         if isinstance(thing, staticmethod | classmethod):
             return (kind, self.key(thing.__func__, depth))
@@ -140,12 +187,15 @@ class _Walk:
             # A jitted function: itself, and what it was made of.
             return (Identity(thing), self.key(wrapped, depth))
         attributes = self._attributes(thing, kind, depth)
+        fixed = stable(kind.__module__) and not outside_of(kind)
         if attributes is None:
-            top, _, rest = kind.__module__.partition(".")
-            if top in sys.stdlib_module_names or "random" in rest or not _stable(top):
-                raise _Unknown  # iterators, generators of random numbers: they have a state
-            return Identity(thing)  # numpy.ufunc, torch.dtype: fixed
-        return (kind if _stable(kind.__module__) else self.key(kind, depth), attributes)
+            # Iterators, generators of random numbers have a state; numpy.ufunc, torch.dtype are fixed.
+            if not fixed or kind.__module__ == "builtins":
+                raise _Unknown
+            return Identity(thing)
+        if hides(kind) and not fixed:
+            raise _Unknown
+        return (self._kind(kind, depth), attributes)
 
     def _attributes(self, thing: Any, kind: type, depth: int) -> Hashable | None:
         attributes = getattr(thing, "__dict__", None)
@@ -168,11 +218,17 @@ class _Walk:
     def _builtin(self, thing: Any, depth: int) -> Hashable:
         bound = getattr(thing, "__self__", None)
         if bound is None or isinstance(bound, types.ModuleType | type):
+            if outside(getattr(bound, "__name__", "") if isinstance(bound, types.ModuleType) else thing.__module__ or ""):
+                raise _Unknown
+            if isinstance(bound, type) and outside_of(bound):
+                raise _Unknown
             return Identity(thing)
         return ("bound", thing.__name__, self.key(bound, depth))
 
     def _function(self, function: types.FunctionType, depth: int) -> Hashable:
-        fixed = _stable(function.__module__ or "")
+        fixed = stable(function.__module__ or "")
+        if fixed and outside(function.__module__ or ""):
+            raise _Unknown
         if fixed and function.__closure__ is None:
             return Identity(function)
         cells: list[Hashable] = []
@@ -183,44 +239,79 @@ class _Walk:
                 raise _Unknown from error
             cells.append(self.key(content, depth))
         parts = (function.__defaults__, function.__kwdefaults__, function.__dict__)
-        key = (_code(function), tuple(cells), *(None if not part else self.key(part, depth) for part in parts))
+        code = facts(function.__code__)
+        key = (code.identity, tuple(cells), *(None if not part else self.key(part, depth) for part in parts))
         if fixed:
             return key
-        outer = function.__globals__
-        named = [(name, self.key(outer[name], depth)) for name in _names(function.__code__) if name in outer]
+        if code.outside:
+            raise _Unknown
+        self._mentioned |= code.mentioned
+        outer, named = function.__globals__, []
+        for name in code.globals:
+            if name in outer:
+                value = outer[name]
+                if isinstance(value, types.ModuleType) and code.reaches_outside(value):
+                    raise _Unknown
+                named.append((name, self.key(value, depth)))
+            elif name in _BUILTINS_OUTSIDE:
+                raise _Unknown
         return (key, tuple(named))
 
     def _class(self, kind: type, depth: int) -> Hashable:
         """Class attributes are data, methods may be replaced and read globals of their own."""
-        if _stable(kind.__module__):
+        if stable(kind.__module__):
+            if outside_of(kind):
+                raise _Unknown
             return kind
-        own = tuple(
-            (name, self._member(value, depth)) for name, value in vars(kind).items() if name not in _BOOKKEEPING
-        )
-        return (kind, own, tuple(self.key(base, depth) for base in kind.__bases__))
+        own = []
+        for name, value in vars(kind).items():
+            if name in _BOOKKEEPING:
+                continue
+            if isinstance(value, _METHODS):
+                self._waiting.append((kind, name, value))
+            else:
+                own.append((name, self._member(value, depth)))
+        return (kind, tuple(own), tuple(self._kind(base, depth) for base in kind.__bases__))
 
     def _member(self, value: Any, depth: int) -> Hashable:
         described = types.MemberDescriptorType | types.GetSetDescriptorType | types.WrapperDescriptorType
         return Identity(value) if isinstance(value, described) else self.key(value, depth)
 
 
+_CONTAINERS = frozenset({dict, OrderedDict, tuple, list, set, frozenset, slice})
+_METHODS = (types.FunctionType, staticmethod, classmethod, property, functools.cached_property)
+# With one of these, code reaches methods under names that it does not mention.
+_DYNAMIC = frozenset({"getattr", "attrgetter", "methodcaller", "__getattribute__", "__dict__", "vars", "getmembers"})
+_BUILTINS_OUTSIDE = frozenset({"globals", "locals", "eval", "exec", "open", "input", "__import__"})
+# Methods that run where an object is made, and those that only show, compare or copy it.
+_MAKING = frozenset({"__init__", "__new__", "__post_init__"})
+_ASIDE = _MAKING | frozenset(
+    "__init_subclass__ __repr__ __str__ __del__ __reduce__ __reduce_ex__ __getstate__ __setstate__ __copy__ __deepcopy__ "
+    "__eq__ __hash__ __dir__ __doc__ __sizeof__ __format__ __class_getitem__ __set_name__".split()
+)
 _BOOKKEEPING = frozenset(
     "__dict__ __weakref__ __doc__ __module__ __qualname__ __annotations__ __abstractmethods__ _abc_impl __dataclass_fields__ "
     "__dataclass_params__ __match_args__ __slots__ __parameters__ __orig_bases__ __firstlineno__ __static_attributes__".split()
 )
-_codes: dict[int, types.CodeType] = {}
-
-
-def _code(function: types.FunctionType) -> int:
-    """The identity of a function's code: hashing the code itself takes longest. Kept, to stay unique."""
-    code = function.__code__
-    _codes[id(code)] = code
-    return id(code)
 
 
 @functools.lru_cache(maxsize=4096)
-def _stable(module: str) -> bool:
-    return module.partition(".")[0] in _STABLE
+def implicit(kind: type, name: str) -> bool:
+    """Whether a method runs without being mentioned: Python or a library above calls it."""
+    if name in _ASIDE:
+        return False
+    if name.startswith("__") and name.endswith("__"):
+        return True
+    return any(stable(base.__module__) and hasattr(base, name) for base in kind.__mro__[1:])
+
+
+@functools.lru_cache(maxsize=4096)
+def hides(kind: type) -> bool:
+    """Whether instances hold more than attributes: a state that Python does not show."""
+    places = [f"p{k}" for k in range(len(_slots(kind)))]
+    places += [name for name, offset in (("__dict__", kind.__dictoffset__), ("__weakref__", kind.__weakrefoffset__)) if offset]
+    plain = type("Plain", (), {"__slots__": tuple(places)})
+    return kind.__basicsize__ > plain.__basicsize__
 
 
 @functools.lru_cache(maxsize=4096)
@@ -231,13 +322,3 @@ def _slots(kind: type) -> tuple[str, ...]:
         slots = base.__dict__.get("__slots__", ())
         found += (slots,) if isinstance(slots, str) else tuple(slots)
     return tuple(name for name in found if name not in ("__dict__", "__weakref__"))
-
-
-@functools.lru_cache(maxsize=4096)
-def _names(code: types.CodeType) -> tuple[str, ...]:
-    """Every global name the code and the functions inside it can read."""
-    names = dict.fromkeys(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names.update(dict.fromkeys(_names(constant)))
-    return tuple(names)

@@ -93,7 +93,7 @@ def _items(kind: str, text: str | Sequence[str] | None) -> list[tuple[str, tuple
     if text is None:
         return []
     if not isinstance(text, str):
-        if not all(isinstance(part, str) for part in text):
+        if not isinstance(text, list | tuple) or not all(isinstance(part, str) for part in text):
             raise OpSyntaxError(f"{kind}= takes a string such as \"t x y\" or a list of names", code="E050")
         text = " ".join(text)
     folded = fold(text)

@@ -48,6 +48,7 @@ __all__ = [
     "Span",
     "StrategyError",
     "did_you_mean",
+    "shown",
     "unknown",
 ]
 
@@ -271,6 +272,20 @@ class ProblemErrors(ProblemError):
 
     def __reduce__(self) -> tuple[type[ProblemErrors], tuple[tuple[ProblemError, ...]]]:
         return ProblemErrors, (self.errors,)
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """What somebody gave, for a message: its ``repr``, cut where it is long.
+
+    Example:
+        >>> shown(2.5), shown("x" * 1000, 8)
+        ('2.5', "'xxxxxx…")
+    """
+    try:
+        text = repr(value)
+    except Exception:  # an integer of many thousand digits, an object of the user
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def did_you_mean(name: str, options: Iterable[str], cutoff: float = 0.6) -> str:

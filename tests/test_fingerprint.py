@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+import random
+import time
 import types
+from datetime import datetime
+from os import environ
+from random import uniform
+from time import time as clock
 
 import numpy as np
 import pytest
 
-from opdsl.backends.fingerprint import Identity, fingerprint
+from opdsl.backends.fingerprint import content, fingerprint
+from opdsl.backends.identity import Identity
 
 SCALE = 1.0
 TABLE = {"a": [1.0, 2.0]}
@@ -115,3 +123,121 @@ def test_cycles_end():
     a: list[object] = [1]
     a.append(a)
     assert key(lambda x: a[0] * x) is not None
+
+
+class Counted(float):
+    """A number of one's own class."""
+
+
+class Table(dict):
+    """A dictionary with an attribute."""
+
+
+def test_numbers_and_containers_of_ones_own_class_count_by_their_contents():
+    def make(value):
+        return lambda x: value * x
+
+    assert key(make(Counted(1.0))) == key(make(Counted(1.0)))
+    assert key(make(Counted(1.0))) != key(make(Counted(2.0)))
+    first, second = Table(a=1.0), Table(a=1.0)
+    assert key(make(first)) == key(make(second))
+    second.scale = 2.0
+    assert key(make(first)) != key(make(second))
+
+
+def imports_inside(x):
+    import random
+
+    return random.random() * x
+
+
+def imports_numbers_inside(x):
+    from numpy.random import normal
+
+    return normal() * x  # noqa: NPY002
+
+
+GENERATOR, HIDDEN = np.random.default_rng(0), random.Random(0)
+OUTSIDE = {
+    "random.random": lambda x: random.random() * x,
+    "a method of random": lambda x: uniform(0.0, 1.0) * x,
+    "time.time": lambda x: time.time() * x,
+    "time": lambda x: clock() * x,
+    "os.environ": lambda x: float(os.environ.get("SCALE", "1")) * x,
+    "environ": lambda x: float(environ.get("SCALE", "1")) * x if environ else x,
+    "getenv": lambda x: float(os.getenv("SCALE", "1")) * x,
+    "datetime": lambda x: datetime.now().second * x,
+    "np.random": lambda x: np.random.normal() * x,  # noqa: NPY002
+    "a generator": lambda x: GENERATOR.normal() * x,
+    "a state that does not show": lambda x: HIDDEN.random() * x,
+    "globals()": lambda x: globals()["SCALE"] * x,
+    "eval": lambda x: eval("SCALE") * x,
+    "a file": lambda x: float(*open("scale")) * x,  # noqa: SIM115
+    "an import inside": imports_inside,
+    "another import inside": imports_numbers_inside,
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(OUTSIDE) - {"environ"}))
+def test_what_reads_the_world_outside_is_never_reused(name):
+    assert key(OUTSIDE[name]) is None
+
+
+def test_the_environment_counts_by_its_contents(monkeypatch):
+    before = key(OUTSIDE["environ"])
+    monkeypatch.setenv("SCALE", "3")
+    assert before is None or key(OUTSIDE["environ"]) != before
+
+
+class Trained:
+    """A class with methods that no evaluation reaches."""
+
+    def __init__(self):
+        self.started = time.time()
+        self.weight = np.ones(2)
+
+    def __call__(self, x):
+        return self.inner(x)
+
+    def inner(self, x):
+        return x @ self.weight
+
+    def fit(self):
+        return time.time() - self.started, np.random.normal()  # noqa: NPY002
+
+
+class Wandering(Trained):
+    def inner(self, x):
+        return x @ self.weight * self.drift()
+
+    def drift(self):
+        return random.random()
+
+
+def test_only_methods_that_are_reached_count():
+    found = Trained()
+    before = key(found)
+    assert before is not None
+    fit, inner = Trained.fit, Trained.inner
+    try:
+        Trained.fit = lambda self: None
+        assert key(found) == before
+        Trained.inner = lambda self, x: x
+        assert key(found) != before
+    finally:
+        Trained.fit, Trained.inner = fit, inner
+    assert key(Wandering()) is None
+
+
+def test_arrays_count_by_their_contents():
+    small, large = np.ones(3), np.ones(10000)
+    for array in (small, large):
+        before = content(array)
+        assert content(array) == before
+        array[-1] = 2.0
+        assert content(array) != before
+        array[-1] = 1.0
+        assert content(array) == before
+        assert content(array.copy()) != before, "another array may be edited without this one"
+    with pytest.raises(LookupError):
+        content(np.array([object()]))

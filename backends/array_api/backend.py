@@ -17,7 +17,7 @@ from opdsl.backends.array_api.rates import RATES
 from opdsl.backends.array_api.tracer import Tracer
 from opdsl.backends.base import Backend, Capture, Evaluator
 from opdsl.backends.execution import Execution
-from opdsl.backends.fingerprint import Identity, fingerprint
+from opdsl.backends.fingerprint import content, fingerprint
 from opdsl.errors import BackendError, ShapeError, StrategyError
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.graph import Array
@@ -90,6 +90,8 @@ class ArrayApiBackend(Backend):
         xp = self.ops.xp
         if not self.is_array(x):
             raise BackendError(f"the {self.title} backend needs an array-API array of points, got {type(x).__name__}.")
+        if (what := self.unusual(x)) is not None:
+            raise BackendError(f"points must be an ordinary array, got {what}.")
         if not xp.isdtype(x.dtype, "real floating"):
             raise ShapeError(f"points must be real floating-point numbers, got dtype {x.dtype}. Convert them, e.g. x.astype(float).")
         return x
@@ -128,23 +130,17 @@ class ArrayApiBackend(Backend):
     def keys(self, key: Any, count: int) -> Sequence[Any]:
         return [int(k) for k in np.random.default_rng(key).integers(2**62, size=count)]
 
-    def bind(
-        self,
-        evaluate: Callable[[Any, Array, Mapping[str, Array]], Any],
-        functions: Sequence[Any],
-        captures: Sequence[Capture],
-        params: Any,
-    ) -> Any:
-        def step(x: Array, **given: Array) -> Any:
-            return evaluate([c.constants for c in captures], x, given)
-
-        return step
+    def unusual(self, value: Array) -> str | None:
+        """Arrays of NumPy whose operators mean something else."""
+        if isinstance(value, np.ma.MaskedArray):
+            return "a masked array; fill it"
+        return "a matrix of NumPy; write np.asarray(…)" if isinstance(value, np.matrix) else None
 
     def fingerprint(self, function: Any) -> Hashable | None:
         def leaf(thing: Any) -> Hashable | None:
             if isinstance(thing, Tracer):
                 raise LookupError
-            return Identity(thing) if self.is_array(thing) else None
+            return content(thing) if self.is_array(thing) else None
 
         return fingerprint(function, leaf)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from opdsl.backends.base import Backend, Capture, Evaluator
 from opdsl.backends.execution import Execution, device_kind
 from opdsl.backends.jax.rates import RATES
-from opdsl.errors import BackendError, BindingError, ShapeError
+from opdsl.errors import BackendError, ShapeError
 from opdsl.jets.array_ops import ArrayOps
 
 if TYPE_CHECKING:
@@ -151,46 +151,6 @@ class JaxBackend(Backend):
         compiled: Callable[..., tuple[Array, ...]] = jax.jit(points)
         return compiled
 
-    def bind(
-        self,
-        evaluate: Callable[[Any, Array, Mapping[str, Array]], Any],
-        functions: Sequence[Any],
-        captures: Sequence[Capture],
-        params: Any,
-    ) -> Any:
-        """``step(x, **given)``, or with parameters ``step(params, x, **given)``; ordinary JAX functions."""
-        if params is None:
-
-            def step(x: Array, **given: Array) -> Any:
-                return evaluate([c.constants for c in captures], x, given)
-
-            return step
-        import jax
-
-        from opdsl.backends.jax.capture import leaf_positions
-
-        where, structure = leaf_positions(params), jax.tree_util.tree_structure(params)
-        leading = [jax.tree_util.tree_leaves(params)[i] for i in where]
-        # Coefficient functions and functions of the text take no parameters: theirs do not begin with the leaves.
-        def owns(capture: Capture) -> bool:
-            head = capture.constants[: len(leading)]
-            return len(head) == len(leading) and all(a is b for a, b in zip(head, leading, strict=True))
-
-        owners = [k < len(functions) and owns(c) for k, c in enumerate(captures)]
-
-        def step_with_params(params: Any, x: Array, **given: Array) -> Any:
-            found = jax.tree_util.tree_structure(params)
-            if found != structure:
-                raise BindingError(f"step was bound to parameters of structure {structure}, not {found}; bind it again.")
-            leaves = jax.tree_util.tree_leaves(params)
-            constants = [
-                (*(leaves[i] for i in where), *c.constants[len(where) :]) if owner else c.constants
-                for c, owner in zip(captures, owners, strict=True)
-            ]
-            return evaluate(constants, x, given)
-
-        return step_with_params
-
     def in_pieces(
         self, run: Callable[[Array, Mapping[str, Array]], tuple[Array, ...]], x: Array, rows: Mapping[str, Array], size: int
     ) -> tuple[Array, ...]:
@@ -223,11 +183,21 @@ class JaxBackend(Backend):
 
         return keys(key, count)
 
+    def structure(self, params: Any) -> Hashable:
+        """The tree of its containers."""
+        import jax
+
+        return jax.tree_util.tree_structure(params)  # type: ignore[no-any-return]
+
     def at_points(self, function: Callable[..., Any], x: Array) -> Array:
         """A coefficient function of one point, mapped over the points."""
         import jax
 
         return jax.vmap(function)(x)
+
+    def number(self, value: Array, x: Array) -> Array:
+        """Under `jit` and `grad` a Python number is a weakly typed tracer, in double precision where that is enabled."""
+        return value.astype(x.dtype) if getattr(value, "weak_type", False) else value
 
     def concrete(self, value: Any) -> Any:
         """None for tracers: their values are not known while planning."""

@@ -1,25 +1,24 @@
 """What identifies a JAX function between calls: its code, the arrays it holds, and the settings it is traced under.
 
-JAX arrays are immutable, so their identity tells their contents. NumPy arrays are not: small ones count by their contents, large
-ones make the function unknown. Tracers belong to one transformation and are never reused.
+JAX arrays are immutable, so their identity tells their contents. NumPy arrays are not, and count by their contents too. Tracers
+belong to one transformation and are never reused.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 
 from opdsl.backends.base import Capture
-from opdsl.backends.fingerprint import Identity, fingerprint
+from opdsl.backends.fingerprint import content, fingerprint
+from opdsl.backends.identity import Identity
 from opdsl.backends.jax.capture import capture, leaf_positions
+from opdsl.backends.recent import Recent
 from opdsl.jets.graph import Array
 
-_SMALL = 4096
 
 def identity(function: Any) -> Hashable | None:
     """A key of everything the traced program depends on; None where that cannot be told."""
@@ -38,20 +37,15 @@ def _leaf(thing: Any) -> Hashable | None:
     if isinstance(thing, jax.Array):
         return Identity(thing)
     if isinstance(thing, np.ndarray | np.generic):
-        if thing.nbytes > _SMALL or thing.dtype.hasobject:
-            raise LookupError
-        return "numpy", thing.shape, thing.dtype.str, thing.tobytes()
+        return content(thing)
     return None
 
 
-@dataclass
 class ParameterisedCaptures:
     """Captures of functions ``u(params, point)``: the graph stays, the leaves of ``params`` are those of the call."""
 
-    most: int = 64
-
-    def __post_init__(self) -> None:
-        self._found: OrderedDict[Hashable, tuple[Callable[..., Any], Capture]] = OrderedDict()
+    def __init__(self) -> None:
+        self._found = Recent(64)
 
     def __call__(self, function: Callable[..., Any], x: Array, params: Any, batched: bool) -> Capture:
         """A capture of ``function`` for parameters of the structure of ``params``."""
@@ -59,17 +53,15 @@ class ParameterisedCaptures:
         if key is None:
             return capture(function, x, params=params, batched=batched)
         leaves, where = jax.tree_util.tree_leaves(params), leaf_positions(params)
-        if key not in self._found:
+        found = self._found.get(key)
+        if found is None:
             made = capture(function, x, params=params, batched=batched)
             if any(isinstance(c, jax.core.Tracer) for c in made.constants[len(where) :]):
                 return made
             # Keeping the parameters of this call would keep them in memory for nothing, or leak tracers.
             own = Capture(made.graph, made.constants[len(where) :], made.key)
-            self._found[key] = (function, own)
-            if len(self._found) > self.most:
-                self._found.popitem(last=False)
-        self._found.move_to_end(key)
-        own = self._found[key][1]
+            self._found[key] = found = (function, own)
+        own = found[1]
         return Capture(own.graph, (*(leaves[i] for i in where), *own.constants), own.key)
 
     def _key(self, function: Callable[..., Any], x: Array, params: Any, batched: bool) -> Hashable | None:

@@ -18,6 +18,7 @@ from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.points import Batched
 
 if TYPE_CHECKING:
+    from opdsl.backends.step import Bound, Run
     from opdsl.jets.graph import Array, Rule
 
 
@@ -56,6 +57,8 @@ class TorchBackend(Backend):
         """Check the points: a floating tensor (n, d) or (d,)."""
         if not self.is_array(x):
             raise BackendError(f"the torch backend takes tensors, got {type(x).__name__}. Write torch.as_tensor(x).")
+        if (what := self.unusual(x)) is not None:
+            raise BackendError(f"points must be an ordinary tensor of numbers, got {what}.")
         if not x.is_floating_point():
             raise ShapeError(f"points must be real floating-point numbers, got {x.dtype}. Convert them, e.g. x.double().")
         if x.dim() not in (1, 2):
@@ -170,23 +173,29 @@ class TorchBackend(Backend):
 
         return torch.randint(2**62, (count,), generator=_generator(key), device=_generator(key).device).tolist()  # type: ignore[no-any-return]
 
-    def bind(
-        self,
-        evaluate: Callable[[Sequence[Sequence[Array]], Array, Mapping[str, Array]], Any],
-        functions: Sequence[Any],
-        captures: Sequence[Capture],
-        params: Any,
-    ) -> Any:
-        """An ``nn.Module`` that owns the networks; see `torch_bind`."""
+    def bind(self, bound: Bound, first: Run, x: Array) -> Any:
+        """An ``nn.Module`` that owns the networks; see `opdsl.backends.torch.bind`."""
         from opdsl.backends.torch.bind import Step, StepWithParameters
 
-        if params is None:
-            return Step(evaluate, functions, captures)
-        return StepWithParameters(evaluate, functions, captures, params)
+        return Step(bound, first, x) if bound.params is None else StepWithParameters(bound, first, x)
 
-    def mode(self, functions: Sequence[Any]) -> Hashable:
-        """Whether each module inside each network is in training mode."""
-        return tuple(tuple(m.training for m in f.modules()) if self.is_function(f) else None for f in functions)
+    def unusual(self, value: Any) -> str | None:
+        """Sparse, nested and quantised tensors; tensors on the device ``meta``, which have no numbers."""
+        import torch
+
+        if value.is_nested:
+            return "a nested tensor"
+        if value.layout is not torch.strided:
+            return f"a sparse tensor ({value.layout})"
+        if value.is_quantized:
+            return "a quantised tensor"
+        return "a tensor without numbers (on the device meta)" if value.is_meta else None
+
+    def structure(self, params: Any) -> Hashable:
+        """The tree of its containers."""
+        from torch.utils import _pytree
+
+        return _pytree.tree_structure(params)  # type: ignore[no-any-return]
 
     def concrete(self, value: Any) -> Any:
         """None for tensors that somebody differentiates or maps over."""
@@ -198,12 +207,6 @@ class TorchBackend(Backend):
                 return None
             return value.detach().cpu().double().numpy()
         return np.asarray(value, dtype=np.float64)
-
-    def fingerprint(self, function: Any) -> Hashable | None:
-        """Structure and identity of everything the function depends on; None inside `torch.func` transforms."""
-        from opdsl.backends.torch.cache import identity
-
-        return identity(function)
 
 
 def _generator(key: Any) -> Any:

@@ -2,101 +2,182 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from opdsl.backends.base import Capture
+from opdsl.backends.step import Bound, Run
+from opdsl.backends.torch.cache import tensors_of
 from opdsl.backends.torch.tape import HALVES
-
-Evaluate = Callable[[Sequence[Sequence[Tensor]], Tensor, Mapping[str, Tensor]], Any]
+from opdsl.backends.torch.trace import modules_of
+from opdsl.errors import BackendError
 
 _NEW_SHAPE = (
-    "opdsl: points of a new shape or dtype inside torch.compile. Call the step once with such points outside of it first, "
-    "so that it is prepared for them."
+    "opdsl: points of a new shape or dtype inside torch.compile, or networks in another mode. Call the step once with such points "
+    "outside of it first, so that it is prepared for them."
 )
+_MOST = 64  # kinds of points that a step is prepared for inside torch.compile
 
 
-class Step(nn.Module):  # type: ignore[misc]
-    """``step(x, **given)``: the residual of the networks it owns.
+@dataclass(frozen=True)
+class _Ready:
+    """An evaluation as `torch.compile` may repeat it: its program, and where each of its constants comes from."""
 
-    Parameters and buffers are fetched from the networks at each call, so `torch.func.functional_call`, optimisers, ``.to()``,
-    ``state_dict``, DDP and `torch.compile` see an ordinary module. Parameters that a plain function closes over
-    (``lambda x: x * net(x)``) become parameters of the step too; other tensors it closes over are kept as they were.
+    run: Run
+    places: list[list[Any]]
 
-    Other numbers of points are prepared on their first call, outside of `torch.compile`: inside there is nothing to prepare with.
-    Structural changes of the networks after binding (other layers) are not followed: bind again.
+    def still(self, run: Run) -> bool:
+        """Whether another evaluation is this one with other tensors in the same places."""
+        return self.run.program is run.program and all(
+            a is b
+            for group, constants in zip(self.places, run.constants, strict=True)
+            for a, b in zip(group, constants, strict=True)
+            if isinstance(a, Tensor)
+        )
+
+
+class _Owner(nn.Module):  # type: ignore[misc]
+    """A module that owns everything trainable in what is bound, and evaluates it.
+
+    ``networks`` are the modules among the functions, and those that plain functions close over (``lambda x: x * net(x)``);
+    ``bound`` holds the tensors that are bound by name, parameters as parameters and others as buffers that are no part of the
+    state; ``closed_over`` the remaining parameters that functions close over. So `torch.func.functional_call`, optimisers,
+    ``.to()``, ``state_dict``, DDP and `torch.compile` see an ordinary module.
     """
 
-    def __init__(self, evaluate: Evaluate, functions: Sequence[Any], captures: Sequence[Capture]) -> None:
+    def __init__(self, bound: Bound, first: Run) -> None:
         super().__init__()
-        self.networks = nn.ModuleList()
-        owner: dict[int, tuple[str, ...]] = {}
-        for function in functions:
-            module = _module_of(function)
-            if module is not None and not any(module is m for m in self.networks):
-                self.networks.append(module)
+        self._bound = bound
+        modules = [m for function in bound.functions for m in modules_of(function)]
+        self.networks = nn.ModuleList({id(m): m for m in modules}.values())
+        self.bound = _Values({name: v for name, v in bound.values.items() if isinstance(v, Tensor)})
+        owned = {id(t) for t in self.parameters()}
+        constants = (c for group in first.constants for c in group)
+        found = {id(c): c for c in constants if isinstance(c, nn.Parameter) and id(c) not in owned}
+        self.closed_over = nn.ParameterList(found.values())
+        self._originals = list(found.values())
+        self._ready: dict[Any, _Ready] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        for function in self._bound.functions:
+            if any(True for part in _plain(function) for _ in tensors_of(part) or self._originals):
+                raise BackendError(
+                    "a step of a plain function that closes over tensors cannot be copied or pickled: the copy would go on using "
+                    "the tensors of the original. Write the function as an nn.Module that owns them."
+                )
+        return {**self.__dict__, "_ready": {}}
+
+    def _evaluated(self, x: Tensor, given: Mapping[str, Any], params: Any = None) -> Any:
+        given = {**self.bound.values(), **given}
+        if torch.compiler.is_compiling() and "key" not in given:
+            return self._repeated(x, given, params)
+        run = self._bound.run(x, given, params)
+        self._remember(x, params, run)
+        return run(self._current(run.constants))
+
+    def _current(self, constants: Sequence[Sequence[Tensor]]) -> Sequence[Sequence[Tensor]]:
+        """With the tensors that `functional_call` or ``load_state_dict(assign=True)`` put in the place of those closed over."""
+        moved = {id(a): b for a, b in zip(self._originals, self.closed_over, strict=True) if a is not b}
+        return [tuple(moved.get(id(c), c) for c in group) for group in constants] if moved else constants
+
+    # ------------------------------------------------------------------------------------------ inside torch.compile
+
+    def _kind(self, x: Tensor, params: Any) -> Any:
+        numbers = tuple(leaf for leaf in pytree.tree_leaves(params) if not isinstance(leaf, Tensor)) if params is not None else ()
+        modes = tuple(m.training for m in self.networks.modules())
+        return tuple(x.shape), torch.float32 if x.dtype in HALVES else x.dtype, modes, numbers
+
+    def _remember(self, x: Tensor, params: Any, run: Run) -> None:
+        kind = self._kind(x, params)
+        known = self._ready.get(kind)
+        if known is not None and known.still(run):
+            return
+        leaves = {id(t) for t in pytree.tree_leaves(params)} if params is not None else ()
+        owner: dict[int, Any] = {}
         for path, tensor in [*self.named_parameters(remove_duplicate=False), *self.named_buffers()]:
             owner.setdefault(id(tensor), tuple(path.split(".")))
-        self.closed_over = nn.ParameterList()
-        for constant in (c for capture in captures for c in capture.constants):
-            if isinstance(constant, nn.Parameter) and id(constant) not in owner:
-                owner[id(constant)] = ("closed_over", str(len(self.closed_over)))
-                self.closed_over.append(constant)
-        self._evaluate = evaluate
-        # Points of these shapes are prepared; what was captured tells the first.
-        first = [capture.graph.values[capture.graph.x] for capture in captures[: len(functions)]]
-        self._known: set[Any] = {(v.shape, v.dtype) for v in first}
-        self._places: list[list[Any]] = [[owner.get(id(c), c) for c in capture.constants] for capture in captures]
+        for number, tensor in enumerate(self._originals):
+            owner.setdefault(id(tensor), ("closed_over", str(number)))
+        if leaves:
+            tensors = (t for t in pytree.tree_leaves(params) if isinstance(t, Tensor))
+            owner.update((id(t), number) for number, t in enumerate(tensors))
+        self._ready[kind] = _Ready(run, [[owner.get(id(c), c) for c in group] for group in run.constants])
+        while len(self._ready) > _MOST:
+            self._ready.pop(next(iter(self._ready)))
+
+    def _repeated(self, x: Tensor, given: Mapping[str, Any], params: Any) -> Any:
+        ready = self._ready.get(self._kind(x, params))
+        if ready is None:
+            # Dynamo can raise nothing but built-in exceptions with a plain text.
+            raise RuntimeError(_NEW_SHAPE)
+        leaves = [leaf for leaf in pytree.tree_leaves(params) if isinstance(leaf, Tensor)] if params is not None else []
+        constants = [tuple(self._fetched(p, leaves) for p in group) for group in ready.places]
+        return ready.run.repeated(x, given, constants)
+
+    def _fetched(self, place: Any, leaves: Sequence[Tensor]) -> Tensor:
+        if isinstance(place, int):
+            return leaves[place]
+        if not isinstance(place, tuple):
+            return place  # type: ignore[no-any-return]
+        found: Any = self
+        for name in place:
+            found = getattr(found, name)
+        return found  # type: ignore[no-any-return]
+
+
+class Step(_Owner):
+    """``step(x, **given)``: what the call would give that it was bound from, at other points; see `Operator.bind`."""
+
+    def __init__(self, bound: Bound, first: Run, x: Tensor) -> None:
+        super().__init__(bound, first)
+        self._remember(x, None, first)
 
     def forward(self, x: Tensor, **given: Any) -> Any:
         """Evaluate at points x, with parameters of the text given again by name."""
-        key = (tuple(x.shape), torch.float32 if x.dtype in HALVES else x.dtype)
-        if key not in self._known:
-            if torch.compiler.is_compiling():
-                # Dynamo can raise nothing but built-in exceptions with a plain text.
-                raise RuntimeError(_NEW_SHAPE)
-            self._known.add(key)
-        return self._evaluate(self.constants(), x, given)
-
-    def constants(self) -> list[tuple[Tensor, ...]]:
-        """The tensors of every captured function, as they are now."""
-        return [tuple(_fetch(self, p) if isinstance(p, tuple) else p for p in places) for places in self._places]
+        return self._evaluated(x, given)
 
 
-class StepWithParameters(nn.Module):  # type: ignore[misc]
+class StepWithParameters(_Owner):
     """``step(params, x, **given)``: the networks are functions of a nest of tensors given at each call."""
 
-    def __init__(self, evaluate: Evaluate, functions: Sequence[Any], captures: Sequence[Capture], params: Any) -> None:
-        super().__init__()
-        self._step = Step(evaluate, functions, captures)
-        self._networks = len(functions)
-        self._spec = pytree.tree_structure(params)
+    def __init__(self, bound: Bound, first: Run, x: Tensor) -> None:
+        super().__init__(bound, first)
+        self._remember(x, bound.params, first)
 
     def forward(self, params: Any, x: Tensor, **given: Any) -> Any:
         """Evaluate at points x with these parameters."""
-        leaves, spec = pytree.tree_flatten(params)
-        if spec != self._spec:
-            raise ValueError(f"params have another structure than those bound: {spec}, expected {self._spec}.")
-        tensors = tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
-        constants = [
-            (*tensors, *group[len(tensors) :]) if k < self._networks else group for k, group in enumerate(self._step.constants())
-        ]
-        return self._step._evaluate(constants, x, given)
+        return self._evaluated(x, given, params)
 
 
-def _module_of(function: Any) -> nn.Module | None:
-    """The module a network is, or is a method of."""
-    if isinstance(function, nn.Module):
-        return function
-    owner = getattr(function, "__self__", None)
-    return owner if isinstance(owner, nn.Module) else None
+class _Values(nn.Module):  # type: ignore[misc]
+    """Tensors by the names they are bound under."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._places: dict[str, str] = {}
+        for name, tensor in tensors.items():
+            # A parameter of the text may be called like a method of modules: type, half, forward.
+            self._places[name] = place = f"{name}_" if hasattr(self, name) else name
+            if isinstance(tensor, nn.Parameter):
+                self.register_parameter(place, tensor)
+            else:
+                self.register_buffer(place, tensor, persistent=False)
+
+    def values(self) -> dict[str, Tensor]:
+        """The tensors as they are now."""
+        return {name: getattr(self, place) for name, place in self._places.items()}
 
 
-def _fetch(module: Any, path: Sequence[str]) -> Tensor:
-    for name in path:
-        module = getattr(module, name)
-    return module  # type: ignore[no-any-return]
+def _plain(function: Any) -> Iterator[FunctionType]:
+    """The plain functions in what is called: copying leaves these as they are."""
+    if isinstance(function, partial):
+        for part in (function.func, *function.args, *function.keywords.values()):
+            yield from _plain(part)
+    elif isinstance(function, FunctionType):
+        yield function

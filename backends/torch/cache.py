@@ -6,7 +6,6 @@ with equal keys have the same graph, each with its own tensors as constants.
 
 from __future__ import annotations
 
-import itertools
 import threading
 import warnings
 from collections import OrderedDict
@@ -19,7 +18,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from opdsl.backends.base import Capture
-from opdsl.backends.fingerprint import Identity, fingerprint
+from opdsl.backends.fingerprint import content, fingerprint
+from opdsl.backends.identity import Identity
 from opdsl.backends.torch.capture import capture
 from opdsl.errors import OpdslWarning
 from opdsl.jets.graph import Graph
@@ -39,9 +39,6 @@ class _Template:
 # Scripted and traced code: attributes and modes are kept where nobody can compare them.
 _IN_CPP = (torch.jit.ScriptModule, torch.jit.ScriptFunction, torch._C.ScriptMethod)
 _templates: OrderedDict[Hashable, _Template] = OrderedDict()
-_volatile: OrderedDict[Hashable, None] = OrderedDict()
-_numbers: OrderedDict[Hashable, int] = OrderedDict()
-_counter = itertools.count()
 _lock = threading.Lock()
 
 
@@ -61,8 +58,6 @@ def captured(function: Callable[..., Any], x: Tensor, params: Any) -> Capture:
             OpdslWarning,
             stacklevel=2,
         )
-    if structure is not None and not recorded.reusable:
-        _remember(_volatile, structure, None)
     if key is not None and recorded.reusable:
         where = {id(leaf): i for i, leaf in enumerate(leaves)}
         constants = recorded.capture.constants
@@ -72,22 +67,11 @@ def captured(function: Callable[..., Any], x: Tensor, params: Any) -> Capture:
     return recorded.capture
 
 
-def identity(function: Any) -> Hashable | None:
-    """A key of the function with its very tensors."""
+def tensors_of(function: Any) -> list[Tensor]:
+    """The tensors a function depends on, as far as that can be told."""
     leaves: list[Tensor] = []
-    structure = _structure((function, None), leaves)
-    if (
-        structure is None
-        or (_volatile and structure in _volatile)
-        or any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in leaves)
-    ):
-        return None
-    # The structure is long and is hashed at every step of the way: a number stands for it.
-    number = _numbers.get(structure)
-    if number is None:
-        number = next(_counter)
-        _remember(_numbers, structure, number)
-    return number, tuple(Identity(t) for t in leaves)
+    _structure(function, leaves)
+    return leaves
 
 
 def _structure(function: Any, leaves: list[Tensor]) -> Hashable | None:
@@ -110,9 +94,7 @@ def _structure(function: Any, leaves: list[Tensor]) -> Hashable | None:
         if isinstance(thing, torch.Generator):
             return Identity(thing)
         if type(thing).__module__ == "numpy" and hasattr(thing, "tobytes"):
-            if thing.size > 256:
-                raise LookupError
-            return thing.shape, str(thing.dtype), thing.tobytes()
+            return content(thing)
         return None
 
     key = fingerprint(function, leaf)

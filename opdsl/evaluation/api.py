@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from opdsl.evaluation.operators import Condition as Condition
-from opdsl.evaluation.operators import Expression as Expression
+from opdsl.evaluation.conditions import Condition as Condition
+from opdsl.evaluation.conditions import Expression as Expression
 from opdsl.evaluation.operators import Operator as Operator
 
 

@@ -12,14 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from opdsl.backends.base import Backend
-from opdsl.errors import BindingError, OpdslError, ShapeError, unknown
+from opdsl.errors import BindingError, OpdslError, ShapeError, did_you_mean, shown
+from opdsl.evaluation.options import NAMES
 from opdsl.grammar.declarations import INDEX_LETTERS
 from opdsl.grammar.spellings import Spellings
 from opdsl.language.calculus.coefficients import DIFFERENTIATED
 from opdsl.language.residual import ParameterSpec, Residual
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bindings:
     """Checked bindings of one call.
 
@@ -78,6 +79,40 @@ def by_name(given: Mapping[str, Any], ranks: Mapping[str, int]) -> dict[str, Any
     return out
 
 
+def check_names(residual: Residual, given: Mapping[str, Any], text: str) -> dict[str, str]:
+    """The names the text needs.
+
+    Raises:
+        BindingError: something is given under another name; what is meant may also be an option.
+    """
+    names = required(residual)
+    extra = [n for n in given if n not in names]
+    if extra:
+        meant = did_you_mean(extra[0], [*names, *NAMES])
+        for option in NAMES:
+            meant = meant.replace(f"'{option}'", f"{option}=")
+        raise BindingError(
+            f"'{text}' has no parameter {extra[0]!r}{f'; {meant}' if meant else '.'} It takes: {', '.join(names) or 'none'}; "
+            f"options are {', '.join(f'{option}=' for option in NAMES)}."
+        )
+    return names
+
+
+def is_function(value: Any) -> bool:
+    """Whether a function of the point is bound, rather than a number or an array."""
+    return callable(value) and not hasattr(value, "shape")
+
+
+def column(array: Any) -> Any:
+    """What a function of the points gives for a scalar: (n,), or a column (n, 1), as a network does."""
+    return array[..., 0] if len(array.shape) == 2 and array.shape[1] == 1 else array
+
+
+def number(name: str, value: Any, x: Any, backend: Backend, text: str) -> Any:
+    """A scalar parameter as an array: one number, or one for every point; see `check`."""
+    return _parameter(ParameterSpec(name), value, x, backend, text)[0]
+
+
 def check(residual: Residual, given: Mapping[str, Any], x: Any, backend: Backend, text: str) -> Bindings:
     """Sort and check everything bound by keyword.
 
@@ -85,10 +120,7 @@ def check(residual: Residual, given: Mapping[str, Any], x: Any, backend: Backend
         BindingError: missing or superfluous names, not-a-number values.
         ShapeError: a shape that does not fit the rank the text gives.
     """
-    names = required(residual)
-    extra = [n for n in given if n not in names]
-    if extra:
-        raise BindingError(unknown(f"'{text}' has no parameter", extra[0], names, "It takes"))
+    names = check_names(residual, given, text)
     missing = [n for n in names if n not in given]
     if missing:
         what = "; ".join(f"{n} is {names[n]}" for n in missing)
@@ -115,12 +147,9 @@ def check(residual: Residual, given: Mapping[str, Any], x: Any, backend: Backend
         if f.coefficient
     }
     functions = {name: given[name] for name in residual.functions}
-    return Bindings(arrays, frozenset(per_point), networks, functions, known_arrays)
-
-
-def is_function(value: Any) -> bool:
-    """Whether a function of the point is bound, rather than a number or an array."""
-    return callable(value) and not hasattr(value, "shape")
+    return Bindings(
+        arrays=arrays, per_point=frozenset(per_point), networks=networks, functions=functions, known=known_arrays
+    )  # fmt: skip
 
 
 def _not_constant(spec: ParameterSpec, what: str, text: str) -> str:
@@ -148,8 +177,7 @@ def _parameter(spec: ParameterSpec, value: Any, x: Any, backend: Backend, text: 
     n = x.shape[0]
     if is_function(value):
         array = _evaluated(spec, value, x, backend, text)
-        if len(array.shape) == spec.rank + 2 and array.shape[-1] == 1 and spec.rank == 0:
-            array = array[..., 0]
+        array = column(array) if spec.rank == 0 else array
         if len(array.shape) != spec.rank + 1 or array.shape[0] != n:
             raise ShapeError(
                 f"in '{text}': the function bound to {spec.name} gives shape {tuple(array.shape)} on {n} points; "
@@ -157,24 +185,23 @@ def _parameter(spec: ParameterSpec, value: Any, x: Any, backend: Backend, text: 
             )
         _lengths(spec, array.shape[1:], text)
         return array, True
-    if value is None or isinstance(value, bool | str | bytes):
-        raise BindingError(f"in '{text}': {spec.name} must be a number, an array or a function, got {value!r}.")
     if isinstance(value, np.generic):
         value = value.item()  # a NumPy number is a number: it takes the dtype of the points
+    if value is None or isinstance(value, bool | str | bytes):
+        raise BindingError(f"in '{text}': {spec.name} must be a number, an array or a function, got {shown(value)}.")
     if isinstance(value, int | float) and math.isnan(value):
         raise BindingError(f"in '{text}': {spec.name} is NaN.")
+    if backend.is_array(value):
+        if (what := backend.unusual(value)) is not None:
+            raise BindingError(f"in '{text}': {spec.name} must be an ordinary array of numbers, got {what}.")
+        value = backend.number(value, x)
     if not backend.is_array(value):
         if hasattr(value, "shape") and not isinstance(value, np.ndarray | np.generic):
             raise BindingError(
                 f"in '{text}': {spec.name} is a {type(value).__module__}.{type(value).__name__}, the points belong to "
                 f"{backend.name}. Arrays are not moved between frameworks silently; convert one of them."
             )
-        try:
-            host = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise BindingError(
-                f"in '{text}': {spec.name} must be a number, an array or a function, got {type(value).__name__}."
-            ) from None
+        host = _numbers(spec, value, text)
         if np.isnan(host).any():
             raise BindingError(f"in '{text}': {spec.name} contains NaN.")
         value = backend.ops.asarray(host, x)
@@ -192,12 +219,28 @@ def _parameter(spec: ParameterSpec, value: Any, x: Any, backend: Backend, text: 
     if ndim == spec.rank + 1 and value.shape[0] == n:
         _lengths(spec, value.shape[1:], text)
         return value, True
-    column = tuple(value.shape) == (n, 1) and spec.rank == 0
-    hint = f" A column (n, 1) is not broadcast: pass {spec.name}[:, 0]." if column else ""
+    is_column = tuple(value.shape) == (n, 1) and spec.rank == 0
+    hint = f" A column (n, 1) is not broadcast: pass {spec.name}[:, 0]." if is_column else ""
     raise ShapeError(
         f"in '{text}': {spec.name} has shape {tuple(value.shape)}; expected ({_shape(None, spec)}) or, one per point, "
         f"({_shape(n, spec)}).{hint}"
     )
+
+
+def _numbers(spec: ParameterSpec, value: Any, text: str) -> npt.NDArray[np.float64]:
+    """Python numbers, in lists or alone, and arrays of NumPy."""
+    reason = f"got {type(value).__name__}"
+    try:
+        host = np.asarray(value)
+        if host.dtype.kind in "iuf":
+            return host.astype(np.float64)
+        if host.dtype.kind == "c":
+            reason = "got a complex number; a complex value is a pair of real ones"
+        elif host.dtype.kind == "O" and isinstance(value, int):
+            return np.asarray(float(value))
+    except (TypeError, ValueError, OverflowError) as error:
+        reason = f"got {shown(value)} ({error})"
+    raise BindingError(f"in '{text}': {spec.name} must be a number, an array or a function, {reason}.")
 
 
 def _evaluated(spec: ParameterSpec, function: Any, x: Any, backend: Backend, text: str) -> Any:

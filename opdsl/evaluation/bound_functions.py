@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,7 +19,7 @@ from opdsl.strategies.linear_operators import DerivativeTerm, LinearOperator
 from opdsl.strategies.no_derivatives import Evaluation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BoundFunction:
     """One bound function with the derivative orders the residual needs.
 
@@ -68,19 +68,45 @@ def used_orders(residual: Residual) -> dict[str, tuple[int, set[tuple[int, ...]]
     return out
 
 
-def bind_functions(residual: Residual, given: dict[str, Any], x: Any, backend: Backend) -> dict[str, BoundFunction]:
-    """Check and capture the functions the residual calls."""
+@dataclass(frozen=True)
+class _OfColumns:
+    """R(a, b, …) as a function of points whose columns are its arguments."""
+
+    function: Callable[..., Any]
+    arguments: int
+
+    def __call__(self, point: Any) -> Any:
+        return self.function(*(point[..., i] for i in range(self.arguments)))
+
+
+def bind_functions(
+    residual: Residual, given: dict[str, Any], x: Any, backend: Backend, capture: Callable[..., tuple[Capture, Any]]
+) -> tuple[dict[str, BoundFunction], list[Hashable | None]]:
+    """Check and capture the functions the residual calls; and what identifies their graphs.
+
+    Args:
+        residual: it says which derivatives are needed.
+        given: functions by name.
+        x: points; as many rows of arguments are captured.
+        backend: that captures.
+        capture: `opdsl.evaluation.session.Session.capture`.
+
+    Raises:
+        BindingError: what is bound is no function, or does not give one number for each row of arguments.
+    """
     out: dict[str, BoundFunction] = {}
+    marks: list[Hashable | None] = []
     for name, (count, orders) in used_orders(residual).items():
         function = given[name]
         if not callable(function):
             raise BindingError(f"{name} is a function in the text; bind a callable, got {type(function).__name__}.")
-
-        def on_point(point: Any, function: Callable[..., Any] = function, count: int = count) -> Any:
-            return function(*(point[..., i] for i in range(count)))
-
-        capture = backend.capture(on_point, backend.ops.asarray([[0.5] * count] * x.shape[0], x))
+        captured, mark = capture(backend, _OfColumns(function, count), backend.ops.asarray([[0.5] * count] * x.shape[0], x))
+        shape = captured.graph.values[captured.graph.outputs[0]].shape
+        columns = backend.ops.points.inner(shape)
+        if columns not in ((), (1,)):
+            raise BindingError(f"{name} must give one number for each of its arguments, not an array of shape {columns}.")
         operators = tuple(BoundFunction._operator(o) for o in sorted(orders) if any(o))
         method = push_forward_method(operators, count) if operators else Evaluation()
-        out[name] = BoundFunction(name, count, tuple(sorted(orders)), capture, method)
-    return out
+        out[name] = BoundFunction(name=name, arguments=count, orders=tuple(sorted(orders)), capture=captured, method=method)
+        marks.append(mark)
+    return out, marks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,118 +11,81 @@ import numpy as np
 
 from opdsl import backends
 from opdsl.backends.base import Backend, Capture
-from opdsl.errors import BackendError, BindingError, CaptureError, ShapeError, unknown
+from opdsl.errors import BackendError, BindingError, CaptureError, OpdslError, ShapeError, StrategyError, shown, unknown
 from opdsl.evaluation.bindings import Bindings, check, is_function
 from opdsl.evaluation.bound_functions import BoundFunction, bind_functions
+from opdsl.evaluation.options import Options
 from opdsl.evaluation.results import Residuals
 from opdsl.language.residual import FieldSpec, Residual
 from opdsl.strategies.base import Strategy
 
 if TYPE_CHECKING:
-    from opdsl.evaluation.operators import Operator
-
-OPTIONS = ("strategy", "backend", "params", "batched", "bindings", "training", "memory")
+    from opdsl.evaluation.session import Session
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call, checked and captured."""
+    """One call, checked and captured: plain data.
 
+    Args:
+        text: of the operator, for messages.
+        backend: that evaluates it.
+        residual: of the text, for these points and bindings.
+        x: points (n, d).
+        single: whether one point (d,) was given.
+        empty: whether no point was given; one stands in.
+        groups: names of the fields of every network.
+        captures: of the networks, and after them of the functions of the text.
+        identity: what identifies the graph of every capture; None where that cannot be told.
+        bindings: checked.
+        functions: of the text, bound.
+        u, given, options: as they were given.
+    """
+
+    text: str
     backend: Backend
     residual: Residual
     x: Any
     single: bool
     empty: bool
     groups: tuple[tuple[str, ...], ...]
-    networks: tuple[Any, ...]
-    captures: list[Capture]
+    captures: tuple[Capture, ...]
+    identity: tuple[Hashable | None, ...]
     bindings: Bindings
     functions: dict[str, BoundFunction]
-    given: dict[str, Any]
-    options: dict[str, Any]
-    identity: Any
-    networks_given: Any = None
+    u: Any
+    given: Mapping[str, Any]
+    options: Options
 
-    @classmethod
-    def make(cls, op: Operator, u: Any, x: Any, given: Mapping[str, Any], planning: bool = False) -> Call:
-        options = {k: given[k] for k in OPTIONS if k in given}
-        values = {k: v for k, v in given.items() if k not in OPTIONS}
-        values.update(options.pop("bindings", None) or {})
-        networks = list(u.values()) if isinstance(u, Mapping) else [u]
-        backend = backends.choose(options.get("backend", op._backend), [x], networks)
-        if not hasattr(x, "shape") or len(x.shape) not in (1, 2):
-            shape = tuple(getattr(x, "shape", ()))
-            raise ShapeError(f"points must be an array (n, d) or one point (d,), got {type(x).__name__} of shape {shape}.")
-        backend = backend.for_array(x)
-        x = backend.prepare(x)
-        single = len(x.shape) == 1
-        x = x[None, :] if single else x
-        residual = op.residual(_dimension(op, x))
-        if x.shape[1] != len(residual.coords):
-            names = ", ".join(str(c) for c in residual.coords[:8]) + (", …" if len(residual.coords) > 8 else "")
-            raise ShapeError(
-                f"points have {x.shape[1]} columns, the operator has {len(residual.coords)} coordinates ({names}); "
-                "one column per coordinate, in this order."
-            )
-        empty = x.shape[0] == 0
-        if empty:
-            values = {k: _one_row(v, backend) for k, v in values.items()}
-            x = backend.ops.asarray([[0.5] * x.shape[1]], x)
-        if planning:
-            values = {**_stand_ins(residual, backend, x), **values}
-        residual = _constant_coefficients(residual, values)
-        bindings = check(residual, values, x, backend, op.text)
-        bindings.arrays.update(drawn(options.get("strategy", op._strategy), backend, x, residual, planning))
-        groups, functions_of = _groups(u, residual)
-        groups += [(name,) for name in bindings.networks]
-        functions_of += list(bindings.networks.values())
-        captures: list[Capture] = []
-        identity: list[Any] = []
-        params = options.get("params")
-        for k, function in enumerate(functions_of):
-            if not callable(function):
-                raise BackendError(f"the field{'s' if len(groups[k]) > 1 else ''} {', '.join(groups[k])} must be a function, "
-                                   f"got {type(function).__name__}.")  # fmt: skip
-            own = params if k < len(functions_of) - len(bindings.networks) else None
-            try:
-                capture, ident = _captured(op, backend, function, x, own, bool(options.get("batched", False)))
-            except CaptureError as error:
-                hint = _other_framework(backend, options.get("backend", op._backend))
-                if not hint:
-                    raise
-                raise CaptureError(f"{error.message} {hint}") from error
-            captures.append(capture)
-            identity.append(ident)
-        functions = bind_functions(residual, bindings.functions, x, backend)
-        captures += [f.capture for f in functions.values()]
-        identity += [f.capture.key for f in functions.values()]
-        return cls(
-            backend, residual, x, single, empty, tuple(groups), tuple(functions_of), captures, bindings, functions, values,
-            options, tuple(identity), u,
-        )  # fmt: skip
+    @property
+    def constants(self) -> list[Sequence[Any]]:
+        """The live arrays of every capture."""
+        return [c.constants for c in self.captures]
 
-    def key(self) -> Any:
+    @property
+    def key(self) -> Hashable | None:
         """What the compiled program depends on; None where that cannot be told."""
         if any(i is None for i in self.identity):
             return None
-        strategy = self.options.get("strategy", "auto")
+        strategy = self.options.strategy
         if isinstance(strategy, Mapping):
             strategy = tuple(sorted(strategy.items(), key=lambda item: str(item[0])))
+        x = self.x
         return (
-            self.backend.name, self.identity, tuple(self.x.shape), str(self.x.dtype), str(getattr(self.x, "device", "")),
-            self.bindings.signature(), strategy, self.groups,
-            type(self.x).__module__, self.training, self.options.get("memory"),
+            self.backend.name, self.identity, tuple(x.shape), str(x.dtype), str(getattr(x, "device", "")), type(x).__module__,
+            self.bindings.signature(), strategy, self.groups, self.training, self.options.memory,
         )  # fmt: skip
 
     @property
     def training(self) -> bool:
         """Whether to choose for a training step: as asked, or where somebody is going to differentiate in the networks."""
-        if "training" in self.options:
-            return bool(self.options["training"])
-        return self.backend.trains([c.constants for c in self.captures])
+        if self.options.training is not None:
+            return self.options.training
+        return self.backend.trains(self.constants)
 
-    def pin_key(self) -> Any:
-        """Calls like this one, for strategies that were measured: the same kind of networks, points and bindings."""
+    @property
+    def kind(self) -> Hashable:
+        """What calls like this one share, for strategies that were measured: kinds of networks, points and bindings."""
         graphs = tuple(
             tuple((n.primitive, *(c.graph.values[o].shape for o in n.outputs)) for n in c.graph.nodes) for c in self.captures
         )
@@ -132,12 +95,86 @@ class Call:
             tuple(sorted(self.bindings.known)), graphs, self.training,
         )  # fmt: skip
 
-    def shaped(self, result: Any) -> Any:
-        """Results for a single point or an empty batch."""
-        if not (self.single or self.empty):
-            return result
-        key = (slice(0), ...) if self.empty else (0, ...)
-        return result.map(lambda v: v[key]) if isinstance(result, Residuals) else result[key]
+    @property
+    def described(self) -> dict[str, tuple[tuple[int, ...], bool]]:
+        """Shapes of bound arrays as methods see them: without the point axis where graphs are of one point."""
+        out, points = {}, self.backend.ops.points
+        for name, array in self.bindings.arrays.items():
+            varies = name in self.bindings.per_point
+            out[name] = (points.seen(array.shape) if varies else tuple(array.shape), varies)
+        return out
+
+    def shaped(self, values: tuple[Any, ...]) -> Any:
+        """One array, or a record of several; for a single point without the leading axis."""
+        if self.single or self.empty:
+            key: Any = (slice(0), ...) if self.empty else (0, ...)
+            values = tuple(v[key] for v in values)
+        if len(values) == 1:
+            return values[0]
+        return Residuals(tuple(e.name for e in self.residual.equations), tuple(values))
+
+
+def make(session: Session, u: Any, x: Any, options: Options, given: Mapping[str, Any], planning: bool = False) -> Call:
+    """Check everything that is given, and capture the functions.
+
+    Args:
+        session: the operator's, which knows its residual and keeps captures.
+        u, x, options, given: the call.
+        planning: nothing will be computed, so that bindings may be missing.
+
+    Raises:
+        OpdslError: with what was found and what to write instead.
+    """
+    values = dict(given)
+    backend = backends.choose(options.backend or session.backend, [x], list(u.values()) if isinstance(u, Mapping) else [u])
+    if not hasattr(x, "shape") or len(x.shape) not in (1, 2):
+        shape = tuple(getattr(x, "shape", ()))
+        raise ShapeError(f"points must be an array (n, d) or one point (d,), got {type(x).__name__} of shape {shape}.")
+    backend = backend.for_array(x)
+    x = backend.prepare(x)
+    single = len(x.shape) == 1
+    x = x[None, :] if single else x
+    residual = session.residual(session.system.dimension_of(x.shape[1]))
+    if x.shape[1] != len(residual.coords):
+        names = ", ".join(str(c) for c in residual.coords[:8]) + (", …" if len(residual.coords) > 8 else "")
+        raise ShapeError(
+            f"points have {x.shape[1]} columns, the operator has {len(residual.coords)} coordinates ({names}); "
+            "one column per coordinate, in this order."
+        )
+    empty = x.shape[0] == 0
+    if empty:
+        values = {k: _one_row(v, backend) for k, v in values.items()}
+        x = backend.ops.asarray([[0.5] * x.shape[1]], x)
+    if planning:
+        values = {**_stand_ins(residual, backend, x), **values}
+    residual = _constant_coefficients(residual, values)
+    bindings = check(residual, values, x, backend, session.text)
+    bindings.arrays.update(drawn(options.strategy or session.strategy, backend, x, residual, planning))
+    groups, networks = _groups(u, residual)
+    captures, identity = [], []
+    for group, function in zip(groups, networks, strict=True):
+        if not callable(function):
+            raise BackendError(
+                f"the field{'s' if len(group) > 1 else ''} {', '.join(group)} must be a function, got {type(function).__name__}."
+            )
+    for k, function in enumerate([*networks, *bindings.networks.values()]):
+        try:
+            capture, mark = session.capture(backend, function, x, options.params if k < len(networks) else None, options.batched)
+        except CaptureError as error:
+            hint = _other_framework(backend, options.backend or session.backend)
+            if not hint:
+                raise
+            raise CaptureError(f"{error.message} {hint}") from error
+        captures.append(capture)
+        identity.append(mark)
+    functions, marks = bind_functions(residual, bindings.functions, x, backend, session.capture)
+    captures += [f.capture for f in functions.values()]
+    identity += marks
+    return Call(
+        text=session.text, backend=backend, residual=residual, x=x, single=single, empty=empty,
+        groups=(*groups, *((name,) for name in bindings.networks)), captures=tuple(captures), identity=tuple(identity),
+        bindings=bindings, functions=functions, u=u, given=values, options=options,
+    )  # fmt: skip
 
 
 def drawn(strategy: Any, backend: Backend, x: Any, residual: Residual, planning: bool = False) -> dict[str, Any]:
@@ -145,34 +182,14 @@ def drawn(strategy: Any, backend: Backend, x: Any, residual: Residual, planning:
     found: dict[str, Any] = {}
     for s in strategy.values() if isinstance(strategy, Mapping) else (strategy,):
         if isinstance(s, Strategy):
-            found.update((s.keyed(0) if planning else s).draws(backend, x, len(residual.space)))
+            try:
+                found.update((s.keyed(0) if planning else s).draws(backend, x, len(residual.space)))
+            except OpdslError:
+                raise
+            except Exception as error:
+                key = shown(getattr(s, "key", None))
+                raise StrategyError(f"{backend.title} draws no random numbers from key={key}: {error}") from error
     return found
-
-
-def described(call: Call) -> dict[str, tuple[tuple[int, ...], bool]]:
-    """Shapes of bound arrays as methods see them: without the point axis where graphs are of one point."""
-    out, points = {}, call.backend.ops.points
-    for name, array in call.bindings.arrays.items():
-        varies = name in call.bindings.per_point
-        out[name] = (points.seen(array.shape) if varies else tuple(array.shape), varies)
-    return out
-
-
-def _captured(op: Operator, backend: Backend, function: Any, x: Any, params: Any, batched: bool) -> tuple[Capture, Any]:
-    """Capture, or reuse the capture of the same function; and what identifies its graph."""
-    mark = backend.fingerprint(function) if params is None else None
-    key = None if mark is None else (backend.name, mark, tuple(x.shape), str(x.dtype), str(getattr(x, "device", "")), batched)
-    if key is not None and key in op._captures:
-        known = op._captures[key][1]
-        return known, known.key if known.key is not None else key
-    capture = backend.capture(function, x, params=params, batched=batched)
-    if key is not None:
-        if len(op._captures) > 64:
-            op._captures.clear()
-        # The function is kept alive, so that identities in its fingerprint cannot be reused.
-        op._captures[key] = function, capture
-    # Programs are shared by structure where the backend can compare it: new weights need no new program.
-    return capture, capture.key if capture.key is not None else key
 
 
 def _groups(u: Any, residual: Residual) -> tuple[list[tuple[str, ...]], list[Any]]:
@@ -221,12 +238,6 @@ def _constant_coefficients(residual: Residual, values: Mapping[str, Any]) -> Res
     return specialise(residual, constants) if constants else residual
 
 
-def _dimension(op: Operator, x: Any) -> int | None:
-    """The length of a symbolic coordinate vector, from the number of columns."""
-    dimension: int | None = op.system.dimension_of(x.shape[1])
-    return dimension
-
-
 def components(f: FieldSpec) -> int:
     out = 1
     for s in f.shape:
@@ -261,7 +272,3 @@ def _one_row(value: Any, backend: Backend) -> Any:
     if hasattr(value, "shape") and len(value.shape) and value.shape[0] == 0:
         return backend.ops.asarray(np.full((1, *value.shape[1:]), 0.5), value)
     return value
-
-
-def shape_key(x: Any, bound: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(x.shape), str(x.dtype), tuple((k, tuple(v.shape)) for k, v in bound.items())

@@ -7,7 +7,7 @@ them alike, and the medians are compared. A timed call ends when its results exi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from opdsl import backends
 from opdsl.backends.execution import Constants
 from opdsl.errors import StrategyError
+from opdsl.evaluation.options import Options
 from opdsl.planning.plan import Plan
 from opdsl.planning.planner import choose, with_measurements
 from opdsl.pricing import rates
@@ -23,7 +24,8 @@ from opdsl.pricing.cost import Cost, adapt
 
 if TYPE_CHECKING:
     from opdsl.evaluation.call import Call
-    from opdsl.evaluation.operators import Operator, Prepared
+    from opdsl.evaluation.operators import Operator
+    from opdsl.evaluation.session import Prepared
 
 Runner = Callable[[], Any]
 _HOPELESS = 25.0
@@ -49,31 +51,32 @@ class Timing:
     predicted: float
 
 
-def tune(op: Operator, u: Any, x: Any, given: Mapping[str, Any], budget: float) -> Plan:
+def tune(op: Operator, u: Any, x: Any, options: Options, given: Mapping[str, Any], budget: float) -> Plan:
     """Measure all candidates and pin the fastest; see `Operator.tune`."""
-    call = _automatic(op, u, x, given)
-    key = call.pin_key()
-    op._pins.pop(key, None)
-    timings, plan = measure(op, u, x, given, budget)
+    call, session = _automatic(op, u, x, options, given), op._session
+    session.unpin(call.kind)
+    timings, plan = measure(op, u, x, options, given, budget)
     names = []
     for k, group in enumerate(plan.groups):
-        found = {c.strategy: timings[k, c.strategy].seconds for c in group.candidates if (k, c.strategy) in timings}
-        names.append(choose(found, tie=1.02) if found else group.strategy)
-    op._pins[key] = tuple(names)
-    op._prepared.clear()
-    return with_measurements(op.plan(u, x, **_without_strategy(given)), {k: t.seconds for k, t in timings.items()})
+        seconds = {c.strategy: timings[k, c.strategy].seconds for c in group.candidates if (k, c.strategy) in timings}
+        names.append(choose(seconds, tie=1.02) if seconds else group.strategy)
+    session.pin(call.kind, names)
+    pinned = session.plan(op._call(u, x, replace(options, strategy=None), given, planning=True))
+    return with_measurements(pinned, {k: t.seconds for k, t in timings.items()})
 
 
-def measured_plan(op: Operator, u: Any, x: Any, given: Mapping[str, Any], budget: float) -> Plan:
+def measured_plan(op: Operator, u: Any, x: Any, options: Options, given: Mapping[str, Any], budget: float) -> Plan:
     """The plan of `Operator.explain` with measured times; nothing is pinned."""
-    timings, _ = measure(op, u, x, given, budget)
-    return with_measurements(op.plan(u, x, **given), {k: t.seconds for k, t in timings.items()})
+    timings, _ = measure(op, u, x, options, given, budget)
+    found = op._session.plan(op._call(u, x, options, given, planning=True))
+    return with_measurements(found, {k: t.seconds for k, t in timings.items()})
 
 
 def measure(
     op: Operator,
     u: Any,
     x: Any,
+    options: Options,
     given: Mapping[str, Any],
     budget: float = 20.0,
     hopeless: float = _HOPELESS,
@@ -85,13 +88,13 @@ def measure(
 
     Args:
         op: the operator.
-        u, x, given: a call of it.
+        u, x, options, given: a call of it.
         budget: seconds for timing, compilation not counted.
         hopeless: candidates predicted to take this many times the least are left out.
         clock: `time.process_time` where a machine is shared and one thread is used.
     """
-    call = _automatic(op, u, x, given)
-    plan = op._decide(call)[0]
+    call, session = _automatic(op, u, x, options, given), op._session
+    plan = session.decide(call)[0]
     chosen = {g.fields[0]: g.strategy for g in plan.groups if g.candidates}
     runners: dict[tuple[int, str], Runner] = {}
     first: dict[tuple[int, str], float] = {}
@@ -109,9 +112,10 @@ def measure(
                 # The same work in every respect: one computation under two names, compiled and timed once.
                 same[k, name] = twin
                 continue
-            again = op._call(u, x, {**given, "strategy": {**chosen, group.fields[0]: name}, "training": call.training})
+            forced = replace(options, strategy={**chosen, group.fields[0]: name}, training=call.training)
+            again = op._call(u, x, forced, given)
             start = clock()
-            runner = _runner(op._build(again), again)
+            runner = _runner(session.build(again), again)
             runner()
             first[k, name] = clock() - start
             runners[k, name] = runner
@@ -122,12 +126,8 @@ def measure(
     }, plan
 
 
-def _without_strategy(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in given.items() if k != "strategy"}
-
-
-def _automatic(op: Operator, u: Any, x: Any, given: Mapping[str, Any]) -> Call:
-    call = op._call(u, x, {**_without_strategy(given), "strategy": "auto"})
+def _automatic(op: Operator, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> Call:
+    call = op._call(u, x, replace(options, strategy="auto"), given)
     if call.empty:
         raise StrategyError("there is nothing to measure on zero points.")
     return call
@@ -166,8 +166,7 @@ def round_robin(
 
 def _runner(prepared: Prepared, call: Call) -> Runner:
     """One evaluation, or one value with parameter gradient, until its results exist."""
-    constants = [c.constants for c in call.captures]
-    return call.backend.timed(prepared.run, constants, call.x, call.bindings.arrays, call.training)
+    return call.backend.timed(prepared.run, call.constants, call.x, call.bindings.arrays, call.training)
 
 
 # ---------------------------------------------------------------------------------------------------------- calibration
@@ -216,7 +215,7 @@ def calibrate(backend: str, *, budget: float = 50.0, progress: Callable[[str], N
             if perf_counter() - begin > budget:
                 break
             progress(f"{text} on {points} points, width {width}" + (", training" if training else ""))
-            timings, _ = measure(op, u, x, {**bound, "training": training}, budget / 100, hopeless=5.0)
+            timings, _ = measure(op, u, x, Options(training=training), bound, budget / 100, hopeless=5.0)
             samples[training] += [(t.effort, t.seconds) for t in timings.values()]
             if framework.compiles:
                 compiling[training] += [t.first / max(t.effort.calls + t.effort.steps, 1.0) for t in timings.values()]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from opdsl.errors import StrategyError
+from opdsl.errors import StrategyError, shown, unknown
 from opdsl.jets.bottleneck import Cut, find_cut, unit_directions, whole_cut
 from opdsl.jets.graph import Array, Graph
 from opdsl.language.residual import Pointwise
@@ -85,12 +85,14 @@ class STDE(Strategy):
     reference: ClassVar[str] = "arXiv:2412.00088"
 
     def __post_init__(self) -> None:
-        if self.distribution not in DISTRIBUTIONS:
-            from opdsl.errors import unknown
-
-            raise StrategyError(unknown("unknown distribution", self.distribution, DISTRIBUTIONS))
-        if self.samples < 1:
-            raise StrategyError(f"samples={self.samples}: at least one direction is needed.")
+        if not isinstance(self.distribution, str) or self.distribution not in DISTRIBUTIONS:
+            raise StrategyError(unknown("unknown distribution", shown(self.distribution), DISTRIBUTIONS))
+        if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 1:
+            raise StrategyError(f"samples={shown(self.samples)}: give the number of directions, an integer of at least one.")
+        if isinstance(self.key, bool | float | complex | str | bytes):
+            raise StrategyError(f"key={shown(self.key)}: give an integer, or a key or generator of the framework.")
+        if not isinstance(self.two_sample, bool):
+            raise StrategyError(f"two_sample={shown(self.two_sample)}: give True or False.")
 
     @property
     def binding(self) -> str:

@@ -34,7 +34,7 @@ class Term:
     """
 
     names: tuple[str, ...]
-    operator: Operator
+    operator: Operator | ConditionOperator
     points: tuple[str, ...]
     parameters: tuple[str, ...]
     condition: ConditionOperator | None = None

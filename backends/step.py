@@ -1,0 +1,76 @@
+"""What `Operator.bind` returns: a function of points, on JAX and NumPy as it stands here, on torch inside an ``nn.Module``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from opdsl.jets.graph import Array
+
+
+class Run(Protocol):
+    """One evaluation that is ready to be carried out."""
+
+    @property
+    def constants(self) -> Sequence[Sequence[Array]]:
+        """The live arrays of every captured function."""
+
+    @property
+    def program(self) -> object:
+        """What is run; the same object where nothing but arrays differs."""
+
+    def repeated(self, x: Array, given: Mapping[str, Any], constants: Sequence[Sequence[Array]]) -> Any:
+        """The same program again, with nothing decided anew, at points of the same shape (inside a compiler)."""
+
+    def __call__(self, constants: Sequence[Sequence[Array]]) -> Any:
+        """The residuals, with these arrays in the place of those."""
+
+
+class Bound(Protocol):
+    """An operator with networks, bindings and options.
+
+    Attributes:
+        functions: networks, coefficient functions and functions of the text.
+        values: everything else that is bound, by name.
+        params: parameters of the networks given when binding; None where the networks have their own.
+    """
+
+    @property
+    def functions(self) -> Sequence[Any]: ...
+
+    @property
+    def values(self) -> Mapping[str, Any]: ...
+
+    @property
+    def params(self) -> Any: ...
+
+    def run(self, x: Array, given: Mapping[str, Any], params: Any = None) -> Run:
+        """What a call at these points would do, with some values of the text given anew."""
+
+
+class Step:
+    """``step(x, **given)``: what the call would give that it was bound from, at other points."""
+
+    __name__ = "step"
+
+    def __init__(self, bound: Bound) -> None:
+        self._bound = bound
+
+    def __call__(self, x: Array, /, **given: Any) -> Any:
+        """Evaluate at points x, with parameters of the text given again by name."""
+        run = self._bound.run(x, given)
+        return run(run.constants)
+
+
+class StepWithParameters:
+    """``step(params, x, **given)``: the networks are functions of parameters that are given at each call."""
+
+    __name__ = "step"
+
+    def __init__(self, bound: Bound) -> None:
+        self._bound = bound
+
+    def __call__(self, params: Any, x: Array, /, **given: Any) -> Any:
+        """Evaluate at points x with these parameters."""
+        run = self._bound.run(x, given, params)
+        return run(run.constants)

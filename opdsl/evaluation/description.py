@@ -1,0 +1,153 @@
+"""What an operator, a condition or an expression says, apart from its numbers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from opdsl.language.residual import Residual
+
+if TYPE_CHECKING:
+    from opdsl.evaluation.conditions import Expression
+    from opdsl.evaluation.operators import Operator
+
+STAND_IN = 3
+"""The smallest length of a symbolic vector at which vector calculus has all its operators."""
+
+
+class Described(ABC):
+    """A text that was read: printed, expanded, changed into another.
+
+    It does not change, so that a copy is the thing itself; what it keeps between calls is left behind by `pickle`.
+
+    Attributes:
+        system: the text as it was read.
+    """
+
+    system: Any
+    _backend: str | None
+    _strategy: Any
+
+    @abstractmethod
+    def residual(self, dimension: int | None = None) -> Residual:
+        """The expanded residual; ``dimension`` resolves a symbolic vector of coordinates."""
+
+    def _identity(self) -> Hashable:
+        """What tells two of them apart, besides their kind."""
+        return self.system  # type: ignore[no-any-return]
+
+    @property
+    def text(self) -> str:
+        """The text as it was given."""
+        return str(self.system.source or self.system)
+
+    def info(self) -> Any:
+        """Order, linearity, derivatives needed, and what was inferred.
+
+        With a symbolic dimension (``x[d]``) the facts are those for d = 3, and a note says so.
+
+        Example:
+            >>> import opdsl
+            >>> print(opdsl.operator("u_t = laplace(u)", coords="t x[d]", fields="u").info())
+            order 2, linear
+            coordinates: t x_0 x_1 x_2
+            fields: u (order 2)
+            derivatives: u_t, u_{x_0 x_0}, u_{x_1 x_1}, u_{x_2 x_2}
+            note: the length d of x is open; these are the facts for d = 3
+        """
+        from opdsl.language.calculus import facts
+
+        vector = self.system.symbolic
+        if vector is None:
+            return facts(self.residual(None))
+        found = facts(self.residual(STAND_IN))
+        length = next(c.size for c in self.system.declarations.coords if c.name == vector)
+        note = f"the length {length} of {vector} is open; these are the facts for {length} = {STAND_IN}"
+        return replace(found, notes=(*found.notes, note))
+
+    def latex(self) -> str:
+        """The equations in LaTeX."""
+        return str(self.system.latex())
+
+    def sobolev(self, order: int) -> Operator:
+        """The residuals and all their derivatives up to ``order``, one equation each: a Sobolev loss.
+
+        Example:
+            >>> import opdsl
+            >>> opdsl.operator("F: u_t = u_xx", coords="t x", fields="u").sobolev(1)
+            Operator('coords: t x; fields: u; F: u_t - u_xx; F_t: d_t (u_t - u_xx); F_x: d_x (u_t - u_xx)')
+        """
+        from opdsl.evaluation.operators import Operator
+        from opdsl.language.calculus import sobolev
+
+        return Operator(sobolev(self.system, order), backend=self._backend, strategy=self._strategy)
+
+    def substitute(
+        self, lines: str | Mapping[str, str], *, coords: str | None = None, fields: str | None = None, params: str | None = None
+    ) -> Operator | Expression:
+        """Change variables: old coordinates (and fields) as expressions of new ones, exactly and in any order.
+
+        Where every field is replaced by a formula the result is an `Expression` of the coordinates and parameters: the forcing
+        of a manufactured solution. ``params=`` declares names that the lines add.
+
+        Example:
+            >>> import opdsl
+            >>> op = opdsl.operator("u_t = u_xx", coords="t x", fields="u")
+            >>> op.substitute("t = s; x = 2*y", coords="s y")
+            Operator('coords: s y; fields: u; u_s - 0.25*u_yy')
+            >>> op.substitute({"u": "exp(-t) sin(2 x)"})
+            Expression('coords: t x; fields: ; 3*exp(-t)*sin(2*x)')
+        """
+        from opdsl.evaluation.conditions import Expression
+        from opdsl.evaluation.operators import Operator
+        from opdsl.language.calculus import substitute
+
+        changed = substitute(self.system, lines, coords=coords, fields=fields, params=params)
+        if not changed.declarations.fields:
+            return Expression(changed, backend=self._backend)
+        return Operator(changed, backend=self._backend, strategy=self._strategy)
+
+    def to_sympy(self, dimension: int | None = None) -> list[Any]:
+        """The expanded residuals as SymPy expressions, one per component (needs SymPy).
+
+        Args:
+            dimension: length of a symbolic coordinate vector ``x[d]``.
+
+        Raises:
+            BackendError: SymPy is not installed.
+
+        Example:
+            >>> import opdsl
+            >>> opdsl.operator("laplace(u)", coords="x y").to_sympy()
+            [Derivative(u(x, y), (x, 2)) + Derivative(u(x, y), (y, 2))]
+        """
+        from opdsl.language.sympy_bridge import to_sympy
+
+        return to_sympy(self.system, dimension)
+
+    def _repr_latex_(self) -> str:
+        return f"${self.latex()}$"
+
+    def __str__(self) -> str:
+        return str(self.system)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+    def __opdsl_fingerprint__(self) -> Any:
+        """Inside a captured function an operator is what it says, not what it has cached."""
+        return (type(self), self._identity(), self._backend, str(self._strategy))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Described) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())

@@ -1,0 +1,200 @@
+"""What an operator keeps between calls: captured functions, plans with their compiled programs, measured choices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from opdsl.backends.base import Backend, Capture, Evaluator
+from opdsl.backends.recent import Recent
+from opdsl.evaluation import call as calls
+from opdsl.evaluation.call import Call, check_columns, components, parameter_shape
+from opdsl.evaluation.options import Options
+from opdsl.evaluation.pieces import pieces
+from opdsl.evaluation.program import Program
+from opdsl.language.residual import Residual
+from opdsl.planning.plan import Plan
+from opdsl.planning.planner import Network, Settings, make_plan
+from opdsl.strategies.linear_operators import Split
+
+CAPACITY = 256
+"""Entries of all kinds that an operator keeps; what was used longest ago is forgotten first, and made again when needed."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything decided for one kind of call: the plan and the compiled program."""
+
+    plan: Plan
+    run: Callable[[Sequence[Sequence[Any]], Any, Mapping[str, Any]], tuple[Any, ...]]
+
+    def __call__(self, call: Call) -> tuple[Any, ...]:
+        """One array per equation, on all points of the call."""
+        return self.run(call.constants, call.x, call.bindings.arrays)
+
+
+class Session:
+    """The memory of one operator, bounded, and the way from a call to its program.
+
+    Args:
+        system: the operator as it was read.
+        expand: its residual by the length of a symbolic coordinate vector.
+        text: for messages.
+        backend, strategy: defaults of the operator.
+    """
+
+    def __init__(
+        self, system: Any, expand: Callable[[int | None], Residual], *, text: str, backend: str | None, strategy: Any
+    ) -> None:
+        self.system, self.text, self.backend, self.strategy = system, text, backend, strategy
+        self._expand = expand
+        self._kept = Recent(CAPACITY)
+        self._pinned = 0
+
+    def residual(self, dimension: int | None) -> Residual:
+        """The expanded residual."""
+        key = ("residual", dimension)
+        found = self._kept.get(key)
+        if found is None:
+            self._kept[key] = found = self._expand(dimension)
+        return found  # type: ignore[no-any-return]
+
+    def call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any], planning: bool = False) -> Call:
+        """See `opdsl.evaluation.call.make`."""
+        return calls.make(self, u, x, options, given, planning)
+
+    def evaluate(self, call: Call) -> Any:
+        """The result as the user gets it."""
+        return call.shaped(self.prepared(call)(call))
+
+    # ------------------------------------------------------------------------------------------------------ captures
+
+    def capture(
+        self, backend: Backend, function: Any, x: Any, params: Any = None, batched: bool = False
+    ) -> tuple[Capture, Hashable | None]:
+        """Capture, or reuse the capture of the same function; and what identifies its graph."""
+        mark = backend.fingerprint(function) if params is None else None
+        key = (
+            None if mark is None
+            else ("capture", backend.name, mark, tuple(x.shape), str(x.dtype), str(getattr(x, "device", "")), type(x), batched)
+        )  # fmt: skip
+        found = None if key is None else self._kept.get(key)
+        if found is None:
+            capture = backend.capture(function, x, params=params, batched=batched)
+            # The function is kept alive, so that identities in its fingerprint cannot be reused.
+            found = capture, function
+            if key is not None:
+                self._kept[key] = found
+        capture = found[0]
+        # Programs are shared by structure where the backend can compare it: new weights need no new program.
+        return capture, capture.key if capture.key is not None else key
+
+    # -------------------------------------------------------------------------------------------------------- programs
+
+    def prepared(self, call: Call) -> Prepared:
+        """The program of a call; the one of an earlier call where nothing that it depends on differs."""
+        key = call.key
+        if key is None:
+            return self.build(call)
+        key = ("program", self._pinned, key)
+        found = self._kept.get(key)
+        if found is None:
+            # Same structure, other arrays: the graphs are interchangeable, the constants are those of each call.
+            self._kept[key] = found = self.build(call)
+        return found  # type: ignore[no-any-return]
+
+    def build(self, call: Call) -> Prepared:
+        """Decide and compile."""
+        backend, memory = call.backend, call.options.memory
+        plan, split = self.decide(call)
+        if memory is not None and (count := pieces(plan, memory, call.x.shape[0])) > 1:
+            return self._in_pieces(call, plan, -(-call.x.shape[0] // count))
+        graphs = [c.graph for c in call.captures[: len(plan.groups)]]
+        program = Program(call.residual, split, plan, graphs, call.functions, backend.ops)
+        evaluator = Evaluator(program, call.bindings.per_point)
+        return Prepared(plan, backend.compile(evaluator, (call.constants, call.x, call.bindings.arrays)))
+
+    def _in_pieces(self, call: Call, plan: Plan, size: int) -> Prepared:
+        """A program for ``size`` points at a time."""
+        per_point, backend = call.bindings.per_point, call.backend
+        given = {k: v[:size, ...] if k in per_point and hasattr(v, "shape") else v for k, v in call.given.items()}
+        small = self.call(call.u, call.x[:size, ...], replace(call.options, memory=None), given)
+        inner = self.prepared(small)
+        sources = [_sources(a, b) for a, b in zip(call.captures, small.captures, strict=True)]
+
+        def run(constants: Sequence[Sequence[Any]], x: Any, bindings: Mapping[str, Any]) -> tuple[Any, ...]:
+            own = [
+                tuple(arrays[s] if isinstance(s, int) else s for s in chosen)
+                for arrays, chosen in zip(constants, sources, strict=True)
+            ]
+            rest = {k: v for k, v in bindings.items() if k not in per_point}
+            rows = {k: v for k, v in bindings.items() if k in per_point}
+            return backend.in_pieces(lambda piece, some: inner.run(own, piece, {**rest, **some}), x, rows, size)
+
+        return Prepared(replace(plan, pieces=-(-call.x.shape[0] // size)), run)
+
+    # ----------------------------------------------------------------------------------------------------------- plans
+
+    def plan(self, call: Call) -> Plan:
+        """What would be done for a call."""
+        plan, memory = self.decide(call)[0], call.options.memory
+        return plan if memory is None else replace(plan, pieces=pieces(plan, memory, call.x.shape[0]))
+
+    def decide(self, call: Call) -> tuple[Plan, Split]:
+        """The plan for a call, and the residual split accordingly."""
+        residual, backend = call.residual, call.backend
+        specs = {f.name: f for f in residual.fields}
+        networks = []
+        for names, capture in zip(call.groups, call.captures, strict=False):
+            count = sum(components(specs[name]) for name in names)
+            check_columns(names, count, capture, backend, self.text)
+            itemsize = backend.ops.itemsize(capture.graph.values[capture.graph.x])
+            networks.append(Network(names, count, capture.graph, call.x.shape[0], backend.execution, itemsize))
+        settings = Settings(
+            strategy=call.options.strategy or self.strategy,
+            backend=backend.name,
+            device=backend.device_of(call.x),
+            known=call.bindings.known,
+            bindings=call.described,
+            training=call.training,
+            pinned=self._kept.get(("pin", call.kind)) or (),
+        )
+        return make_plan(residual, networks, settings, self.text)
+
+    def abstract_plan(self, widths: Sequence[int], options: Options, dimension: int | None) -> Plan:
+        """The plan for plain networks of these hidden widths."""
+        residual = self.residual(dimension)
+        backend = options.backend or self.backend
+        specs = {f.name: f for f in residual.fields}
+        groups = [tuple(f.name for f in residual.fields if not f.coefficient)]
+        groups += [(f.name,) for f in residual.fields if f.coefficient]
+        networks = []
+        for names in filter(None, groups):
+            count = sum(components(specs[name]) for name in names)
+            networks.append(Network.described(names, len(residual.coords), widths, count, backend))
+        settings = Settings(
+            strategy=options.strategy or self.strategy,
+            backend=backend,
+            bindings={p.name: (parameter_shape(p, residual), False) for p in residual.parameters},
+            training=bool(options.training),
+        )
+        return make_plan(residual, networks, settings, self.text)[0]
+
+    def pin(self, kind: Hashable, names: Sequence[str]) -> None:
+        """Take these strategies, one per network, for calls of this kind."""
+        self._kept[("pin", kind)] = tuple(names)
+        self._pinned += 1  # programs made before are of an older choice
+
+    def unpin(self, kind: Hashable) -> None:
+        """Let the planner choose again."""
+        self._kept.pop(("pin", kind))
+
+
+def _sources(first: Capture, other: Capture) -> list[Any]:
+    """For every constant of another capture of the same function its place among those of the first, or the array itself.
+
+    Another number of points may capture other constants or another order of them.
+    """
+    place = {id(c): k for k, c in enumerate(first.constants)}
+    return [place.get(id(c), c) for c in other.constants]

@@ -1,0 +1,111 @@
+"""An operator bound to networks and values: every evaluation of it is the call it was bound from, at other points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from opdsl import backends
+from opdsl.backends.base import Backend
+from opdsl.errors import BindingError, unknown
+from opdsl.evaluation.bindings import column, is_function
+from opdsl.evaluation.call import Call
+from opdsl.evaluation.options import Options
+from opdsl.evaluation.session import Prepared
+from opdsl.strategies.base import Strategy
+
+if TYPE_CHECKING:
+    from opdsl.evaluation.conditions import Condition
+    from opdsl.evaluation.operators import Operator
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One call and its program."""
+
+    call: Call
+    prepared: Prepared
+
+    @property
+    def constants(self) -> Sequence[Sequence[Any]]:
+        """The live arrays of every captured function."""
+        return self.call.constants
+
+    @property
+    def program(self) -> Prepared:
+        """What is run."""
+        return self.prepared
+
+    def repeated(self, x: Any, given: Mapping[str, Any], constants: Sequence[Sequence[Any]]) -> Any:
+        """The same program again, at points of the same shape, with nothing decided anew."""
+        call = self.call
+        points = call.x if call.empty else x[None, :] if call.single else x
+        arrays = {}
+        for name, array in call.bindings.arrays.items():
+            value = given.get(name, array)
+            bound = call.given.get(name)
+            if name in given and name not in call.bindings.known:
+                array = value if hasattr(value, "shape") else call.backend.ops.asarray(value, points)
+            elif bound is not None and is_function(bound):
+                found = call.backend.at_points(bound, points)
+                array = column(found) if len(array.shape) == 1 else found
+            arrays[name] = array
+        return call.shaped(self.prepared.run(constants, points, arrays))
+
+    def __call__(self, constants: Sequence[Sequence[Any]]) -> Any:
+        """The residuals, with these arrays in the place of those."""
+        return self.call.shaped(self.prepared.run(constants, self.call.x, self.call.bindings.arrays))
+
+
+class BoundOperator:
+    """What `Operator.bind` fixes: the functions, the values and the options; see `opdsl.backends.step.Bound`.
+
+    There is no second way to evaluate beside the call: captures and programs are found by what they depend on, so that a step
+    follows whatever a call would follow.
+    """
+
+    def __init__(
+        self, operator: Operator | Condition, u: Any, backend: Backend, options: Options, given: Mapping[str, Any]
+    ) -> None:
+        self.operator, self.u, self.given = operator, u, dict(given)
+        self.options = replace(options, backend=backend.name)
+        self._structure = None if options.params is None else backend.structure(options.params)
+        networks = list(u.values()) if isinstance(u, Mapping) else [] if u is None else [u]
+        self.functions = (*networks, *(v for v in given.values() if is_function(v)))
+        self.values = {name: v for name, v in given.items() if not is_function(v)}
+        self.params = options.params
+
+    def run(self, x: Any, given: Mapping[str, Any], params: Any = None) -> Evaluation:
+        """What a call at these points would do, with some values of the text given anew.
+
+        Raises:
+            BindingError: a value is given for a name that the text does not have.
+        """
+        options, given = self._keyed(given)
+        for name in given:
+            if name not in self.given:
+                raise BindingError(unknown("step has no parameter", name, self.given, "It takes"))
+        if params is not None:
+            options = replace(options, params=params)
+            found = backends.get(str(options.backend)).structure(params)
+            if found != self._structure:
+                raise BindingError(f"step was bound to parameters of structure {self._structure}, not {found}; bind it again.")
+        call = self.operator._call(self.u, x, options, {**self.given, **given})
+        return Evaluation(call, self.operator._session.prepared(call))
+
+    def _keyed(self, given: Mapping[str, Any]) -> tuple[Options, Mapping[str, Any]]:
+        """A step that draws random numbers takes a key at every call: the same numbers again would be no estimate."""
+        strategy = self.options.strategy or self.operator._session.strategy
+        several = strategy if isinstance(strategy, Mapping) else {"": strategy}
+        sampling = {k: s for k, s in several.items() if isinstance(s, Strategy) and getattr(s, "key", None) is not None}
+        if not sampling:
+            return self.options, given
+        key = given.get("key")
+        if key is None:
+            if any(isinstance(s.key, int) or hasattr(s.key, "dtype") for s in sampling.values()):  # type: ignore[attr-defined]
+                raise BindingError("step draws random directions: give it a key at every call, step(…, key=…).")
+            return self.options, given
+        keyed: Any = {**several, **{k: s.keyed(key) for k, s in sampling.items()}}
+        rest = {name: value for name, value in given.items() if name != "key"}
+        return replace(self.options, strategy=keyed if isinstance(strategy, Mapping) else keyed[""]), rest
