@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from opdsl.errors import BackendError, OpdslWarning, unknown
+from opdsl.errors import BackendError, OpdslWarning, shown, unknown
 
 if TYPE_CHECKING:
     from opdsl.backends.base import Backend
@@ -116,6 +116,8 @@ def backend(name: str) -> Iterator[None]:
         >>> with opdsl.backend("numpy"):
         ...     pass
     """
+    if not isinstance(name, str):
+        raise BackendError(f"backend({shown(name)}): give its name, 'jax', 'torch' or 'numpy'.")
     facts(name)
     token = _chosen.set(name)
     try:

@@ -91,9 +91,10 @@ class _Walk:
                 self._mentioned.add(thing)
             # 1, 1.0 and True are equal but not the same to a program; neither are 0.0 and −0.0.
             return (kind, repr(thing)) if kind is float and thing == 0.0 else (kind, thing)
-        found = self._leaf(thing)
-        if found is not None:
-            return found
+        if kind not in _OUR_OWN:
+            found = self._leaf(thing)
+            if found is not None:
+                return found
         number = self._seen.get(id(thing))
         if number is not None:
             return ("seen", number)
@@ -102,31 +103,34 @@ class _Walk:
         self._seen[id(thing)] = len(self._seen)
         # Attributes may be made on the fly; while they are kept, their addresses stay theirs.
         self._kept.append(thing)
-        depth += 1
-        held = self._held(thing, depth)
-        if held is None:
-            return self._object(thing, kind, depth)
-        if kind in _CONTAINERS:
-            return (kind, held)
-        # A subclass of a number or of a container: what it holds, and what it is besides.
-        return (self._kind(kind, depth), held, self._attributes(thing, kind, depth))
+        return getattr(self, _sort(kind))(thing, depth + 1)  # type: ignore[no-any-return]
 
-    def _held(self, thing: Any, depth: int) -> Hashable | None:
-        """The contents of a container, the value of a number of one's own class; None for anything else."""
-        if isinstance(thing, dict):
-            return tuple((self.key(k, depth), self.key(v, depth)) for k, v in thing.items())
-        if isinstance(thing, tuple | list):
-            return tuple(self.key(v, depth) for v in thing)
-        if isinstance(thing, set | frozenset):
-            if not all(type(v) in _PLAIN for v in thing):
-                raise _Unknown
-            return frozenset((type(v), v) for v in thing)
-        if isinstance(thing, slice):
-            return self.key((thing.start, thing.stop, thing.step), depth)
-        if isinstance(thing, int | float | complex | str | bytes):
-            base: Any = next(b for b in (int, float, complex, str, bytes) if isinstance(thing, b))
-            return self.key(base(thing), depth)
-        return None
+    # ----------------------------------------------------------------------------------------- numbers and containers
+
+    def _mapping(self, thing: Any, depth: int) -> Hashable:
+        return self._with(thing, depth, tuple([(self.key(k, depth), self.key(v, depth)) for k, v in thing.items()]))
+
+    def _sequence(self, thing: Any, depth: int) -> Hashable:
+        return self._with(thing, depth, tuple([self.key(v, depth) for v in thing]))
+
+    def _set(self, thing: Any, depth: int) -> Hashable:
+        if not all(type(v) in _PLAIN for v in thing):
+            raise _Unknown
+        return self._with(thing, depth, frozenset([(type(v), v) for v in thing]))
+
+    def _slice(self, thing: Any, depth: int) -> Hashable:
+        return (slice, self.key((thing.start, thing.stop, thing.step), depth))
+
+    def _number(self, thing: Any, depth: int) -> Hashable:
+        base: Any = next(b for b in _NUMBERS if isinstance(thing, b))
+        return self._with(thing, depth, self.key(base(thing), depth))
+
+    def _with(self, thing: Any, depth: int, held: Hashable) -> Hashable:
+        """What it holds, and what it is besides where its class is none of Python's."""
+        kind = thing.__class__
+        return (kind, held) if kind in _OUR_OWN else (self._kind(kind, depth), held, self._attributes(thing, kind, depth))
+
+    # ------------------------------------------------------------------------------------------ classes and objects
 
     def _kind(self, kind: type, depth: int) -> Hashable:
         """The class of an object, which exists already: how it is made does not matter."""
@@ -155,45 +159,53 @@ class _Walk:
             out += [(kind.__qualname__, name, self._member(value, 0)) for kind, name, value in reached]
         return tuple(out)
 
-    def _object(self, thing: Any, kind: type, depth: int) -> Hashable:
-        own = getattr(kind, "__opdsl_fingerprint__", None)
-        if own is not None:
-            return own(thing)  # type: ignore[no-any-return]
-        if kind is types.FunctionType:
-            return self._function(thing, depth)
-        if kind is types.MethodType:
-            return ("method", self.key(thing.__func__, depth), self.key(thing.__self__, depth))
-        if isinstance(thing, functools.partial):
-            return ("partial", *(self.key(part, depth) for part in (thing.func, thing.args, thing.keywords)))
-        if isinstance(thing, types.ModuleType):
-            if not stable(thing.__name__) or outside(thing.__name__):
-                raise _Unknown
-            return Identity(thing)
-        if isinstance(thing, type):
-            self._mentioned |= _MAKING
-            return self._class(thing, depth)
-        if isinstance(thing, staticmethod | classmethod):
-            return (kind, self.key(thing.__func__, depth))
-        if isinstance(thing, property):
-            return (kind, *(self.key(part, depth) for part in (thing.fget, thing.fset)))
-        if isinstance(thing, functools.cached_property):
-            return (kind, self.key(thing.func, depth))
-        if isinstance(thing, types.MethodDescriptorType | types.WrapperDescriptorType | types.ClassMethodDescriptorType):
-            return Identity(thing)
-        if isinstance(thing, types.BuiltinFunctionType | types.MethodWrapperType):
-            return self._builtin(thing, depth)
-        wrapped = getattr(thing, "__wrapped__", None)
-        if wrapped is not None and callable(wrapped):
-            # A jitted function: itself, and what it was made of.
-            return (Identity(thing), self.key(wrapped, depth))
+    def _told(self, thing: Any, depth: int) -> Hashable:
+        return thing.__opdsl_fingerprint__()  # type: ignore[no-any-return]
+
+    def _partial(self, thing: Any, depth: int) -> Hashable:
+        return ("partial", *(self.key(part, depth) for part in (thing.func, thing.args, thing.keywords)))
+
+    def _module(self, thing: Any, depth: int) -> Hashable:
+        if not stable(thing.__name__) or outside(thing.__name__):
+            raise _Unknown
+        return Identity(thing)
+
+    def _type(self, thing: Any, depth: int) -> Hashable:
+        self._mentioned |= _MAKING
+        return self._class(thing, depth)
+
+    def _method(self, thing: Any, depth: int) -> Hashable:
+        return ("method", self.key(thing.__func__, depth), self.key(thing.__self__, depth))
+
+    def _wrapper(self, thing: Any, depth: int) -> Hashable:
+        return (thing.__class__, self.key(thing.__func__, depth))
+
+    def _property(self, thing: Any, depth: int) -> Hashable:
+        return (thing.__class__, *(self.key(part, depth) for part in (thing.fget, thing.fset)))
+
+    def _cached(self, thing: Any, depth: int) -> Hashable:
+        return (thing.__class__, self.key(thing.func, depth))
+
+    def _fixed(self, thing: Any, depth: int) -> Hashable:
+        return Identity(thing)
+
+    def _object(self, thing: Any, depth: int) -> Hashable:
+        kind = thing.__class__
+        own = getattr(thing, "__dict__", None)
+        # Asking every object would run the `__getattr__` of torch modules.
+        if own is None or "__wrapped__" in own or hasattr(kind, "__wrapped__"):
+            wrapped = getattr(thing, "__wrapped__", None)
+            if wrapped is not None and callable(wrapped):
+                # A jitted function: itself, and what it was made of.
+                return (Identity(thing), self.key(wrapped, depth))
         attributes = self._attributes(thing, kind, depth)
-        fixed = stable(kind.__module__) and not outside_of(kind)
+        fixed, hidden = _nature(kind)
         if attributes is None:
             # Iterators, generators of random numbers have a state; numpy.ufunc, torch.dtype are fixed.
             if not fixed or kind.__module__ == "builtins":
                 raise _Unknown
             return Identity(thing)
-        if hides(kind) and not fixed:
+        if hidden and not fixed:
             raise _Unknown
         return (self._kind(kind, depth), attributes)
 
@@ -278,7 +290,16 @@ class _Walk:
         return Identity(value) if isinstance(value, described) else self.key(value, depth)
 
 
-_CONTAINERS = frozenset({dict, OrderedDict, tuple, list, set, frozenset, slice})
+_OUR_OWN = frozenset({dict, OrderedDict, tuple, list, set, frozenset, slice, types.FunctionType, types.MethodType})
+_NUMBERS = (int, float, complex, str, bytes)
+_SORTS: tuple[tuple[Any, str], ...] = (
+    (dict, "_mapping"), ((tuple, list), "_sequence"), ((set, frozenset), "_set"), (slice, "_slice"), (_NUMBERS, "_number"),
+    (types.FunctionType, "_function"), (types.MethodType, "_method"), (functools.partial, "_partial"),
+    (types.ModuleType, "_module"), (type, "_type"), ((staticmethod, classmethod), "_wrapper"), (property, "_property"),
+    (functools.cached_property, "_cached"),
+    ((types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType), "_fixed"),
+    ((types.BuiltinFunctionType, types.MethodWrapperType), "_builtin"),
+)  # fmt: skip
 _METHODS = (types.FunctionType, staticmethod, classmethod, property, functools.cached_property)
 # With one of these, code reaches methods under names that it does not mention.
 _DYNAMIC = frozenset({"getattr", "attrgetter", "methodcaller", "__getattribute__", "__dict__", "vars", "getmembers"})
@@ -293,6 +314,20 @@ _BOOKKEEPING = frozenset(
     "__dict__ __weakref__ __doc__ __module__ __qualname__ __annotations__ __abstractmethods__ _abc_impl __dataclass_fields__ "
     "__dataclass_params__ __match_args__ __slots__ __parameters__ __orig_bases__ __firstlineno__ __static_attributes__".split()
 )
+
+
+@functools.lru_cache(maxsize=4096)
+def _sort(kind: type) -> str:
+    """Which part of the walk tells what identifies things of a class."""
+    if hasattr(kind, "__opdsl_fingerprint__"):
+        return "_told"
+    return next((name for bases, name in _SORTS if issubclass(kind, bases)), "_object")
+
+
+@functools.lru_cache(maxsize=4096)
+def _nature(kind: type) -> tuple[bool, bool]:
+    """Whether things of a class never change, and whether they hold more than they show."""
+    return stable(kind.__module__) and not outside(kind.__module__), hides(kind)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable
+from itertools import count
 from threading import Lock
 from typing import Any
 
@@ -23,23 +23,24 @@ class Recent:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._entries: OrderedDict[Hashable, Any] = OrderedDict()
+        # By key what is kept, and when it was used last. Keys are long: each is hashed once for a look.
+        self._entries: dict[Hashable, tuple[Any, list[int]]] = {}
+        self._clock = count()
         self._lock = Lock()
 
     def get(self, key: Hashable) -> Any:
         """The entry, which counts as used now; None where there is none."""
-        with self._lock:
-            if key not in self._entries:
-                return None
-            self._entries.move_to_end(key)
-            return self._entries[key]
+        found = self._entries.get(key)
+        if found is None:
+            return None
+        found[1][0] = next(self._clock)
+        return found[0]
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
         with self._lock:
-            self._entries[key] = value
-            self._entries.move_to_end(key)
+            self._entries[key] = value, [next(self._clock)]
             while len(self._entries) > self.capacity:
-                self._entries.popitem(last=False)
+                del self._entries[min(self._entries, key=lambda known: self._entries[known][1])]
 
     def pop(self, key: Hashable) -> None:
         """Forget an entry, if it is there."""

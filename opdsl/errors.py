@@ -313,8 +313,8 @@ def unknown(what: str, name: object, options: Iterable[str], listing: str = "Kno
         "unknown backend 'tourch'; did you mean 'torch'? Known: jax, torch."
     """
     names = [str(option) for option in options]
-    hint = did_you_mean(str(name), names)
-    return f"{what} {name!r}{f'; {hint}' if hint else '.'} {listing}: {', '.join(names) or 'none'}."
+    hint = did_you_mean(name, names) if isinstance(name, str) else ""
+    return f"{what} {shown(name)}{f'; {hint}' if hint else '.'} {listing}: {', '.join(names) or 'none'}."
 
 
 def _underlined(source: str, spans: Sequence[Span]) -> list[str]:

@@ -90,8 +90,6 @@ class ArrayApiBackend(Backend):
         xp = self.ops.xp
         if not self.is_array(x):
             raise BackendError(f"the {self.title} backend needs an array-API array of points, got {type(x).__name__}.")
-        if (what := self.unusual(x)) is not None:
-            raise BackendError(f"points must be an ordinary array, got {what}.")
         if not xp.isdtype(x.dtype, "real floating"):
             raise ShapeError(f"points must be real floating-point numbers, got dtype {x.dtype}. Convert them, e.g. x.astype(float).")
         return x

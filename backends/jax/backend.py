@@ -219,6 +219,8 @@ class JaxBackend(Backend):
         if self.is_array(x):
             array = x
         elif type(x).__module__.split(".")[0] == "numpy":
+            if x.dtype.kind in "OSU":
+                raise ShapeError(f"points are {x.dtype}; they must be floating-point numbers.")
             array = self.from_numpy(x)
         else:
             raise BackendError(f"the jax backend takes JAX or NumPy arrays, not {type(x).__module__}.{type(x).__name__}.")

@@ -61,8 +61,13 @@ def split_params(params: Any) -> tuple[tuple[Array, ...], Callable[[Sequence[Arr
 
 def leaf_positions(params: Any) -> tuple[int, ...]:
     """Positions of the traced leaves among all leaves of ``params``."""
-    kinds = (jax.Array, np.ndarray, np.generic, float, complex)
-    return tuple(i for i, leaf in enumerate(jax.tree_util.tree_leaves(params)) if isinstance(leaf, kinds))
+    return tuple(i for i, leaf in enumerate(jax.tree_util.tree_leaves(params)) if _is_traced(leaf))
+
+
+def _is_traced(leaf: Any) -> bool:
+    if isinstance(leaf, np.ndarray | np.generic):
+        return leaf.dtype.kind in "biufc"  # texts and objects belong to the structure
+    return isinstance(leaf, jax.Array | float | complex)
 
 
 # ------------------------------------------------------------------------------------------------------- tracing

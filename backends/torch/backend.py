@@ -57,8 +57,6 @@ class TorchBackend(Backend):
         """Check the points: a floating tensor (n, d) or (d,)."""
         if not self.is_array(x):
             raise BackendError(f"the torch backend takes tensors, got {type(x).__name__}. Write torch.as_tensor(x).")
-        if (what := self.unusual(x)) is not None:
-            raise BackendError(f"points must be an ordinary tensor of numbers, got {what}.")
         if not x.is_floating_point():
             raise ShapeError(f"points must be real floating-point numbers, got {x.dtype}. Convert them, e.g. x.double().")
         if x.dim() not in (1, 2):
@@ -181,15 +179,15 @@ class TorchBackend(Backend):
 
     def unusual(self, value: Any) -> str | None:
         """Sparse, nested and quantised tensors; tensors on the device ``meta``, which have no numbers."""
+        from opdsl.backends.torch.cache import unusual
+
+        return unusual(value)
+
+    def undisturbed(self, work: Callable[[], Any]) -> Any:
+        """Inside `torch.compile` planning would be compiled, function by function."""
         import torch
 
-        if value.is_nested:
-            return "a nested tensor"
-        if value.layout is not torch.strided:
-            return f"a sparse tensor ({value.layout})"
-        if value.is_quantized:
-            return "a quantised tensor"
-        return "a tensor without numbers (on the device meta)" if value.is_meta else None
+        return torch.compiler.disable(work)()
 
     def structure(self, params: Any) -> Hashable:
         """The tree of its containers."""

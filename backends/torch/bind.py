@@ -14,8 +14,8 @@ from torch.utils import _pytree as pytree
 
 from opdsl.backends.step import Bound, Run
 from opdsl.backends.torch.cache import tensors_of
+from opdsl.backends.torch.isolation import modules_of
 from opdsl.backends.torch.tape import HALVES
-from opdsl.backends.torch.trace import modules_of
 from opdsl.errors import BackendError
 
 _NEW_SHAPE = (

@@ -21,7 +21,7 @@ from opdsl.backends.base import Capture
 from opdsl.backends.fingerprint import content, fingerprint
 from opdsl.backends.identity import Identity
 from opdsl.backends.torch.capture import capture
-from opdsl.errors import OpdslWarning
+from opdsl.errors import BackendError, OpdslWarning
 from opdsl.jets.graph import Graph
 
 _MOST = 128
@@ -45,6 +45,9 @@ _lock = threading.Lock()
 def captured(function: Callable[..., Any], x: Tensor, params: Any) -> Capture:
     """`torch_capture.capture`, or a template filled with the tensors of this function."""
     leaves = [leaf for leaf in pytree.tree_leaves(params) if isinstance(leaf, Tensor)]
+    for leaf in leaves:
+        if (what := unusual(leaf)) is not None:
+            raise BackendError(f"params= must hold ordinary tensors of numbers, got {what}.")
     structure = _structure((function, params), leaves)
     key = None if structure is None else (structure, x.shape, x.dtype, x.device, x.requires_grad, params is None)
     found = None if key is None else _templates.get(key)
@@ -65,6 +68,17 @@ def captured(function: Callable[..., Any], x: Tensor, params: Any) -> Capture:
             sources = tuple(where.get(id(c), c) for c in constants)
             _remember(_templates, key, _Template(recorded.capture.graph, sources, recorded.capture.key))
     return recorded.capture
+
+
+def unusual(tensor: Tensor) -> str | None:
+    """What kind of tensor this is, where it is none of plain numbers."""
+    if tensor.is_nested:
+        return "a nested tensor"
+    if tensor.layout is not torch.strided:
+        return f"a sparse tensor ({tensor.layout})"
+    if tensor.is_quantized:
+        return "a quantised tensor"
+    return "a tensor without numbers (on the device meta)" if tensor.is_meta else None
 
 
 def tensors_of(function: Any) -> list[Tensor]:

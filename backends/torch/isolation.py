@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,7 +47,9 @@ def modules_of(function: Any) -> list[torch.nn.Module]:
     """The modules a function is, is a method of, or closes over."""
     if isinstance(function, torch.nn.Module):
         return [function]
-    parts = [getattr(function, "__self__", None), getattr(function, "func", None), *(getattr(function, "args", None) or ())]
+    parts = [getattr(function, "__self__", None)]
+    if isinstance(function, functools.partial):
+        parts += [function.func, *function.args, *function.keywords.values()]
     for cell in getattr(function, "__closure__", None) or ():
         with contextlib.suppress(ValueError):  # not assigned yet
             parts.append(cell.cell_contents)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from opdsl.errors import OpdslError, OpSyntaxError, shown
 from opdsl.evaluation.conditions import Condition as Condition
 from opdsl.evaluation.conditions import Expression as Expression
 from opdsl.evaluation.operators import Operator as Operator
@@ -86,7 +87,7 @@ def expression(text: str, *, coords: Any, params: Any = None, functions: Any = N
     """
     from opdsl.grammar import parse_system
 
-    system = parse_system(text, coords=coords, fields="", params=params or "", functions=functions, time=None)
+    system = parse_system(text, coords=coords, fields="", params="" if params is None else params, functions=functions, time=None)
     return Expression(system, backend=backend)
 
 
@@ -109,7 +110,13 @@ def from_sympy(expressions: Any, *, coords: str) -> Operator:
     """
     from opdsl.language.sympy_bridge import from_sympy as convert
 
-    return Operator(convert(expressions, coords=coords))
+    try:
+        system = convert(expressions, coords=coords)
+    except OpdslError:
+        raise
+    except Exception as error:
+        raise OpSyntaxError(f"SymPy cannot read {shown(expressions)}: {type(error).__name__}.", code="E003") from error
+    return Operator(system)
 
 
 def sobolev(op: Operator, order: int) -> Operator:

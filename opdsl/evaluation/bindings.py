@@ -189,7 +189,7 @@ def _parameter(spec: ParameterSpec, value: Any, x: Any, backend: Backend, text: 
         value = value.item()  # a NumPy number is a number: it takes the dtype of the points
     if value is None or isinstance(value, bool | str | bytes):
         raise BindingError(f"in '{text}': {spec.name} must be a number, an array or a function, got {shown(value)}.")
-    if isinstance(value, int | float) and math.isnan(value):
+    if isinstance(value, float) and math.isnan(value):
         raise BindingError(f"in '{text}': {spec.name} is NaN.")
     if backend.is_array(value):
         if (what := backend.unusual(value)) is not None:

@@ -54,6 +54,8 @@ class BoundFunction:
 def used_orders(residual: Residual) -> dict[str, tuple[int, set[tuple[int, ...]]]]:
     """For every user function its number of arguments and the derivative orders that occur."""
     out: dict[str, tuple[int, set[tuple[int, ...]]]] = {}
+    if not residual.functions:
+        return out
 
     def visit(node: Pointwise) -> None:
         if isinstance(node, Call) and node.function in residual.functions:

@@ -127,11 +127,7 @@ def make(session: Session, u: Any, x: Any, options: Options, given: Mapping[str,
     """
     values = dict(given)
     backend = backends.choose(options.backend or session.backend, [x], list(u.values()) if isinstance(u, Mapping) else [u])
-    if not hasattr(x, "shape") or len(x.shape) not in (1, 2):
-        shape = tuple(getattr(x, "shape", ()))
-        raise ShapeError(f"points must be an array (n, d) or one point (d,), got {type(x).__name__} of shape {shape}.")
-    backend = backend.for_array(x)
-    x = backend.prepare(x)
+    backend, x = prepared_points(backend, x)
     single = len(x.shape) == 1
     x = x[None, :] if single else x
     residual = session.residual(session.system.dimension_of(x.shape[1]))
@@ -175,6 +171,17 @@ def make(session: Session, u: Any, x: Any, options: Options, given: Mapping[str,
         groups=(*groups, *((name,) for name in bindings.networks)), captures=tuple(captures), identity=tuple(identity),
         bindings=bindings, functions=functions, u=u, given=values, options=options,
     )  # fmt: skip
+
+
+def prepared_points(backend: Backend, x: Any) -> tuple[Backend, Any]:
+    """The backend of these very arrays, and the points (n, d) or (d,) as it takes them."""
+    if backend.is_array(x) and (what := backend.unusual(x)) is not None:
+        raise BackendError(f"points must be an ordinary array of numbers, got {what}.")
+    if not hasattr(x, "shape") or len(x.shape) not in (1, 2):
+        shape = tuple(getattr(x, "shape", ()))
+        raise ShapeError(f"points must be an array (n, d) or one point (d,), got {type(x).__name__} of shape {shape}.")
+    backend = backend.for_array(x)
+    return backend, backend.prepare(x)
 
 
 def drawn(strategy: Any, backend: Backend, x: Any, residual: Residual, planning: bool = False) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def check_backends(
         >>> opdsl.check_backends(op, {"numpy": f, "torch": lambda p: p[:, 0].sin() * p[:, 1]}, np.ones((2, 2)))
         {'torch': 0.0}
     """
-    if len(u_by_backend) < 2:
+    if not isinstance(u_by_backend, Mapping) or len(u_by_backend) < 2:
         raise BackendError("give the network for at least two backends, e.g. {'jax': f, 'torch': module}.")
     values = {name: _evaluate(op, name, u, x, bindings) for name, u in u_by_backend.items()}
     first, *others = values

@@ -9,7 +9,7 @@ from opdsl import backends
 from opdsl.backends.recent import Recent
 from opdsl.errors import BindingError, ShapeError
 from opdsl.evaluation.bindings import number, required
-from opdsl.evaluation.call import Call
+from opdsl.evaluation.call import Call, prepared_points
 from opdsl.evaluation.description import Described
 from opdsl.evaluation.operators import Operator, bind
 from opdsl.evaluation.options import NAMES, Options, bound
@@ -141,10 +141,7 @@ class Condition(Described):
         """
         options, values = self._operator._options(**given)
         backend = backends.choose(options.backend or self._backend, [x], [])
-        if not hasattr(x, "shape") or len(x.shape) not in (1, 2):
-            raise ShapeError(f"points must be an array (n, d) or one point (d,), got {type(x).__name__}.")
-        backend = backend.for_array(x)
-        x = backend.prepare(x)
+        backend, x = prepared_points(backend, x)
         spec = self._at(self.system.dimension_of(x.shape[-1]))
         if x.shape[-1] != len(spec.residual.coords):
             raise ShapeError(f"points have {x.shape[-1]} columns, condition '{self.name}' has {len(spec.residual.coords)} coordinates.")

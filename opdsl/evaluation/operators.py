@@ -56,6 +56,8 @@ class Operator(Described):
 
     def residual(self, dimension: int | None = None) -> Residual:
         """The expanded residual; ``dimension`` resolves a symbolic vector of coordinates."""
+        if dimension is not None and (isinstance(dimension, bool) or not isinstance(dimension, int) or dimension < 1):
+            raise BindingError(f"dimension={shown(dimension)}: give the number of coordinates that the text leaves open.")
         return self._session.residual(dimension)
 
     def _expanded(self, dimension: int | None) -> Residual:
@@ -143,8 +145,8 @@ class Operator(Described):
             >>> float(found.value[0]), float(found.standard_error[0])
             (600.0, 0.0)
         """
-        if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 2:
-            raise StrategyError(f"repeats={shown(repeats)}: a standard error needs at least two estimates.")
+        if not isinstance(repeats, int) or isinstance(repeats, bool) or not 2 <= repeats <= 10**6:
+            raise StrategyError(f"repeats={shown(repeats)}: a standard error needs at least two estimates, a million at most.")
         if getattr(strategy, "key", None) is None:
             raise StrategyError("estimate needs a stochastic strategy with its key: strategy=opdsl.STDE(samples=16, key=…).")
         options = Options(
@@ -207,8 +209,6 @@ class Operator(Described):
             isinstance(w, int) and not isinstance(w, bool) and 0 < w <= 10**6 for w in widths
         ):
             raise BindingError(f"network={shown(widths)}: give the hidden widths of a plain network, network=(64, 64, 64).")
-        if dimension is not None and (not isinstance(dimension, int) or isinstance(dimension, bool) or dimension < 1):
-            raise BindingError(f"dimension={shown(dimension)}: give the number of coordinates that the text leaves open.")
         check_names(self.residual(dimension), given, self.text)
         return self._session.abstract_plan(widths, options, dimension)
 

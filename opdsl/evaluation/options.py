@@ -27,9 +27,9 @@ class Options:
     memory: int | float | str | None = None
 
     def __post_init__(self) -> None:
-        chosen = self.strategy.values() if isinstance(self.strategy, Mapping) else (self.strategy,)
-        for s in chosen:
-            if s is not None and not isinstance(s, str | Strategy):
+        one = self.strategy is None or isinstance(self.strategy, str | Strategy)
+        for s in () if one else self.strategy.values() if isinstance(self.strategy, Mapping) else (object(),):
+            if not isinstance(s, str | Strategy):
                 raise StrategyError(
                     f"strategy={shown(s)}: give a name such as 'collapsed_taylor', an opdsl.STDE(…), or a dictionary of these "
                     "by field."

@@ -132,6 +132,11 @@ class Ranks(Shapes):
                 for side in (left, right):
                     if self._scalar(side, "a comparison").complex:
                         raise OpRankError("complex values cannot be compared", code="E225", spans=spans_of(side))
+                    if self.of(side).free:
+                        raise OpIndexError(
+                            f"a component with the free index {self.of(side).free[0][0]} is compared", code="E208",
+                            spans=spans_of(side), suggestion="write out the component, or compare a sum over it",
+                        )
                 return SCALAR
             case Apply(operator=Partial() as operator, operand=operand):
                 return self._partial(node, operator, operand)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
-from opdsl.errors import OpLimitError, OpSyntaxError
+from opdsl.errors import OpLimitError, OpSyntaxError, shown
 from opdsl.language import tree as ex
 from opdsl.language.calculus.expand import is_condition, whole
 
@@ -32,8 +32,8 @@ def sobolev(system: ex.System, order: int) -> ex.System:
 
     Reference: Son, Jang, Han, Hwang, Sobolev training for physics-informed neural networks, arXiv:2101.08932.
     """
-    if order < 0:
-        raise OpSyntaxError(f"the order of a Sobolev residual is a whole number ≥ 0, not {order}", code="E051")
+    if isinstance(order, bool) or not isinstance(order, int) or order < 0:
+        raise OpSyntaxError(f"the order of a Sobolev residual is a whole number ≥ 0, not {shown(order)}", code="E051")
     names = [(c.name, None) for c in system.declarations.coords if c.size is None]
     if len(names) != len(system.declarations.coords):
         raise OpLimitError("Sobolev residuals need coordinates with names, not a coordinate vector", code="E311")

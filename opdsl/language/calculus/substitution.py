@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from opdsl.errors import OpIndexError, OpLimitError, OpNameError, OpRankError, OpSyntaxError, unknown
+from opdsl.errors import OpIndexError, OpLimitError, OpNameError, OpRankError, OpSyntaxError, shown, unknown
 from opdsl.language import tree as ex
 from opdsl.language.calculus.coefficients import as_field, transform
 from opdsl.language.calculus.complex_values import Value, imaginary, real, v_map
@@ -114,6 +114,11 @@ def _has_sum(node: Pointwise) -> bool:
 
 def _split(lines: str | Mapping[str, str]) -> list[tuple[str, str]]:
     if not isinstance(lines, str):
+        if not isinstance(lines, Mapping) or not all(isinstance(part, str) for line in lines.items() for part in line):
+            raise OpSyntaxError(
+                f"replacements are a text or a dictionary of texts, not {shown(lines)}", code="E115",
+                suggestion='write "x = 2*y; u = …" or {"u": "exp(-t)"}',
+            )
         return [(name.strip(), text) for name, text in lines.items()]
     out = []
     for line in filter(None, (part.strip() for part in lines.replace("\n", ";").split(";"))):
