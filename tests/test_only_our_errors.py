@@ -17,6 +17,9 @@ from references import points
 import opdsl
 from opdsl.errors import BindingError, OpdslError
 
+# torch warns of nested and quantised tensors where they are made.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+
 TEXTS = ["laplace(u)", "u_t + u u_x = nu u_xx", "where(d_i(u)<1,u,2)", "div(k grad u) = f", "u_xx; u(x=0) = g", "a_ij d_i d_j u", "u", ""]
 
 

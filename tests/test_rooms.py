@@ -39,7 +39,8 @@ CIRCLES = {
     frozenset({"opdsl.planning.plan", "opdsl.planning.plan_text"}),
     frozenset({"opdsl.language.operator_application", "opdsl.language.tree", "opdsl.language.tree_text"}),
     frozenset({"opdsl.grammar.parse", "opdsl.grammar.syntax_errors"}),
-    frozenset({"opdsl.evaluation.api", "opdsl.evaluation.call", "opdsl.evaluation.operators", "opdsl.evaluation.tuning"}),
+    frozenset(f"opdsl.evaluation.{name}" for name in ("api", "conditions", "description", "operators", "step", "tuning")),
+    frozenset({"opdsl.evaluation.call", "opdsl.evaluation.session"}),
 }
 
 

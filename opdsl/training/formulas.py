@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from opdsl import backends
-from opdsl.evaluation.api import Expression, Operator, expression
+from opdsl.evaluation.api import Expression, expression
+from opdsl.evaluation.description import Described
 from opdsl.language.calculus import specialise
 from opdsl.language.residual import Residual
 from opdsl.strategies.environment import Environment
@@ -18,13 +19,13 @@ from opdsl.training.problem import Problem
 Points = npt.NDArray[np.float64]
 
 
-def residual_of(made: Operator) -> Residual:
+def residual_of(made: Described) -> Residual:
     """The residual of an operator of a problem, whose parameters are numbers."""
     residual = made.residual()
     return specialise(residual, [f.name for f in residual.fields if f.coefficient])
 
 
-def parameter_names(made: Operator) -> tuple[str, ...]:
+def parameter_names(made: Described) -> tuple[str, ...]:
     """Names that an operator has to be given."""
     return tuple(spec.name for spec in residual_of(made).parameters)
 
