@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+import opdsl.evaluation.calibrate
 import opdsl.evaluation.tuning
 from opdsl.backends import get
 from opdsl.backends.execution import Constants, Rates
 from opdsl.cli import main
 from opdsl.errors import BindingError, StrategyError
 from opdsl.evaluation.api import operator
-from opdsl.evaluation.tuning import calibrate, predictions, round_robin
+from opdsl.evaluation.calibrate import calibrate, predictions
+from opdsl.evaluation.tuning import round_robin
 from opdsl.planning.plan import Plan
 from opdsl.planning.planner import choose
 from opdsl.pricing import rates
@@ -370,7 +372,7 @@ def test_rates_of_accelerators_are_labelled_as_guesses() -> None:
 
 
 def test_calibration_measures_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opdsl.evaluation.tuning, "_CASES", (("laplace(u)", "x y", "", 16, 32), ("u_xxx", "x", "", 16, 32)))
+    monkeypatch.setattr(opdsl.evaluation.calibrate, "_CASES", (("laplace(u)", "x y", "", 16, 32), ("u_xxx", "x", "", 16, 32)))
     said: list[str] = []
     found, device = calibrate("numpy", budget=20.0, progress=said.append)
     assert device == "cpu"
@@ -388,7 +390,7 @@ def test_calibration_measures_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_measures_prints_and_keeps(
     cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(opdsl.evaluation.tuning, "_CASES", (("u_xx", "x", "", 8, 16),))
+    monkeypatch.setattr(opdsl.evaluation.calibrate, "_CASES", (("u_xx", "x", "", 8, 16),))
     assert main(["tune", "--backend", "numpy", "--dry-run"]) == 0
     assert not cache.exists()
     assert main(["tune", "--backend", "numpy"]) == 0

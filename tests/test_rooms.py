@@ -39,8 +39,8 @@ CIRCLES = {
     frozenset({"opdsl.planning.plan", "opdsl.planning.plan_text"}),
     frozenset({"opdsl.language.operator_application", "opdsl.language.tree", "opdsl.language.tree_text"}),
     frozenset({"opdsl.grammar.parse", "opdsl.grammar.syntax_errors"}),
-    frozenset(f"opdsl.evaluation.{name}" for name in ("api", "conditions", "description", "operators", "step", "tuning")),
-    frozenset({"opdsl.evaluation.call", "opdsl.evaluation.session"}),
+    # An operator has conditions, each of which holds an operator.
+    frozenset({"opdsl.evaluation.conditions", "opdsl.evaluation.operators"}),
 }
 
 

@@ -39,7 +39,7 @@ def measured(case: Case, budget: float = 4.0) -> dict[str, dict[str, float]]:
     d = len(op.residual().coords)
     sizes = (d, case.width, case.width, case.width, case.outputs)
     u, x, given = get(case.backend).example(sizes, case.points, {"a": d} if case.params else {})
-    timings, _ = measure(op, u, x, Options(training=case.training), given, budget, hopeless=8.0, clock=process_time)
+    timings, _ = measure(op._session, u, x, Options(training=case.training), given, budget, hopeless=8.0, clock=process_time)
     return {name: {"seconds": t.seconds, "first": t.first} for (_, name), t in timings.items()}
 
 

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Measure, print, keep."""
-    from opdsl.evaluation.tuning import calibrate, predictions
+    from opdsl.evaluation.calibrate import calibrate, predictions
     from opdsl.planning.plan_text import seconds_text
     from opdsl.pricing import rates
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,8 +19,22 @@ from opdsl.evaluation.results import Residuals
 from opdsl.language.residual import FieldSpec, Residual
 from opdsl.strategies.base import Strategy
 
-if TYPE_CHECKING:
-    from opdsl.evaluation.session import Session
+
+class Keeper(Protocol):
+    """What a call asks of the operator that makes it; see `opdsl.evaluation.session.Session`."""
+
+    system: Any
+    text: str
+    backend: str | None
+    strategy: Any
+
+    def residual(self, dimension: int | None) -> Residual:
+        """The expanded residual."""
+
+    def capture(
+        self, backend: Backend, function: Any, x: Any, params: Any = None, batched: bool = False
+    ) -> tuple[Capture, Hashable | None]:
+        """A captured function, and what identifies its graph."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +128,7 @@ class Call:
         return Residuals(tuple(e.name for e in self.residual.equations), tuple(values))
 
 
-def make(session: Session, u: Any, x: Any, options: Options, given: Mapping[str, Any], planning: bool = False) -> Call:
+def make(session: Keeper, u: Any, x: Any, options: Options, given: Mapping[str, Any], planning: bool = False) -> Call:
     """Check everything that is given, and capture the functions.
 
     Args:

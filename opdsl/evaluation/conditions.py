@@ -11,9 +11,10 @@ from opdsl.errors import BindingError, ShapeError
 from opdsl.evaluation.bindings import number, required
 from opdsl.evaluation.call import Call, prepared_points
 from opdsl.evaluation.description import Described
-from opdsl.evaluation.operators import Operator, bind
+from opdsl.evaluation.operators import Operator
 from opdsl.evaluation.options import NAMES, Options, bound
 from opdsl.evaluation.session import Session
+from opdsl.evaluation.step import bind
 from opdsl.language.calculus import ConditionSpec, conditions
 from opdsl.language.constructors import children
 from opdsl.language.residual import Parameter, Residual
@@ -98,6 +99,14 @@ class Condition(Described):
     def residual(self, dimension: int | None = None) -> Residual:
         """The expanded residual of the condition."""
         return self._operator.residual(dimension)
+
+    def sobolev(self, order: int) -> Operator:
+        """See `Operator.sobolev`."""
+        return self._operator.sobolev(order)
+
+    def substitute(self, lines: str | Mapping[str, str], **declared: str | None) -> Operator | Expression:
+        """See `Operator.substitute`."""
+        return self._operator.substitute(lines, **declared)
 
     # --------------------------------------------------------------------------------------------------- evaluation
 
@@ -218,6 +227,14 @@ class Expression(Described):
     def residual(self, dimension: int | None = None) -> Residual:
         """The formula, expanded."""
         return self._operator.residual(dimension)
+
+    def sobolev(self, order: int) -> Operator:
+        """See `Operator.sobolev`."""
+        return self._operator.sobolev(order)
+
+    def substitute(self, lines: str | Mapping[str, str], **declared: str | None) -> Operator | Expression:
+        """See `Operator.substitute`."""
+        return self._operator.substitute(lines, **declared)
 
     def __call__(self, x: Any, **given: Any) -> Any:
         """The values at the points (n, d), or at one point (d,)."""

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opdsl.language.residual import Residual
-
-if TYPE_CHECKING:
-    from opdsl.evaluation.conditions import Expression
-    from opdsl.evaluation.operators import Operator
 
 STAND_IN = 3
 """The smallest length of a symbolic vector at which vector calculus has all its operators."""
@@ -70,44 +66,6 @@ class Described(ABC):
     def latex(self) -> str:
         """The equations in LaTeX."""
         return str(self.system.latex())
-
-    def sobolev(self, order: int) -> Operator:
-        """The residuals and all their derivatives up to ``order``, one equation each: a Sobolev loss.
-
-        Example:
-            >>> import opdsl
-            >>> opdsl.operator("F: u_t = u_xx", coords="t x", fields="u").sobolev(1)
-            Operator('coords: t x; fields: u; F: u_t - u_xx; F_t: d_t (u_t - u_xx); F_x: d_x (u_t - u_xx)')
-        """
-        from opdsl.evaluation.operators import Operator
-        from opdsl.language.calculus import sobolev
-
-        return Operator(sobolev(self.system, order), backend=self._backend, strategy=self._strategy)
-
-    def substitute(
-        self, lines: str | Mapping[str, str], *, coords: str | None = None, fields: str | None = None, params: str | None = None
-    ) -> Operator | Expression:
-        """Change variables: old coordinates (and fields) as expressions of new ones, exactly and in any order.
-
-        Where every field is replaced by a formula the result is an `Expression` of the coordinates and parameters: the forcing
-        of a manufactured solution. ``params=`` declares names that the lines add.
-
-        Example:
-            >>> import opdsl
-            >>> op = opdsl.operator("u_t = u_xx", coords="t x", fields="u")
-            >>> op.substitute("t = s; x = 2*y", coords="s y")
-            Operator('coords: s y; fields: u; u_s - 0.25*u_yy')
-            >>> op.substitute({"u": "exp(-t) sin(2 x)"})
-            Expression('coords: t x; fields: ; 3*exp(-t)*sin(2*x)')
-        """
-        from opdsl.evaluation.conditions import Expression
-        from opdsl.evaluation.operators import Operator
-        from opdsl.language.calculus import substitute
-
-        changed = substitute(self.system, lines, coords=coords, fields=fields, params=params)
-        if not changed.declarations.fields:
-            return Expression(changed, backend=self._backend)
-        return Operator(changed, backend=self._backend, strategy=self._strategy)
 
     def to_sympy(self, dimension: int | None = None) -> list[Any]:
         """The expanded residuals as SymPy expressions, one per component (needs SymPy).

@@ -14,13 +14,13 @@ from opdsl.evaluation.description import STAND_IN, Described
 from opdsl.evaluation.options import NAMES, Options, bound
 from opdsl.evaluation.results import Estimate, Residuals
 from opdsl.evaluation.session import Session
-from opdsl.evaluation.step import BoundOperator, Evaluation
+from opdsl.evaluation.step import bind
 from opdsl.language.residual import Residual
 from opdsl.planning.plan import Plan
 from opdsl.strategies.base import Strategy
 
 if TYPE_CHECKING:
-    from opdsl.evaluation.conditions import Condition
+    from opdsl.evaluation.conditions import Condition, Expression
 
 
 class Operator(Described):
@@ -71,6 +71,42 @@ class Operator(Described):
         from opdsl.evaluation.conditions import conditions_of
 
         return conditions_of(self.system, None if self.system.symbolic is None else STAND_IN, self._backend)
+
+    def sobolev(self, order: int) -> Operator:
+        """The residuals and all their derivatives up to ``order``, one equation each: a Sobolev loss.
+
+        Example:
+            >>> import opdsl
+            >>> opdsl.operator("F: u_t = u_xx", coords="t x", fields="u").sobolev(1)
+            Operator('coords: t x; fields: u; F: u_t - u_xx; F_t: d_t (u_t - u_xx); F_x: d_x (u_t - u_xx)')
+        """
+        from opdsl.language.calculus import sobolev
+
+        return Operator(sobolev(self.system, order), backend=self._backend, strategy=self._strategy)
+
+    def substitute(
+        self, lines: str | Mapping[str, str], *, coords: str | None = None, fields: str | None = None, params: str | None = None
+    ) -> Operator | Expression:
+        """Change variables: old coordinates (and fields) as expressions of new ones, exactly and in any order.
+
+        Where every field is replaced by a formula the result is an `Expression` of the coordinates and parameters: the forcing
+        of a manufactured solution. ``params=`` declares names that the lines add.
+
+        Example:
+            >>> import opdsl
+            >>> op = opdsl.operator("u_t = u_xx", coords="t x", fields="u")
+            >>> op.substitute("t = s; x = 2*y", coords="s y")
+            Operator('coords: s y; fields: u; u_s - 0.25*u_yy')
+            >>> op.substitute({"u": "exp(-t) sin(2 x)"})
+            Expression('coords: t x; fields: ; 3*exp(-t)*sin(2*x)')
+        """
+        from opdsl.evaluation.conditions import Expression
+        from opdsl.language.calculus import substitute
+
+        changed = substitute(self.system, lines, coords=coords, fields=fields, params=params)
+        if not changed.declarations.fields:
+            return Expression(changed, backend=self._backend)
+        return Operator(changed, backend=self._backend, strategy=self._strategy)
 
     # --------------------------------------------------------------------------------------------------- evaluation
 
@@ -226,7 +262,7 @@ class Operator(Described):
             raise BindingError("explain(measure=True) needs a network and points to run: op.explain(u, x, measure=True, …).")
         from opdsl.evaluation.tuning import measured_plan
 
-        return measured_plan(self, u, x, *self._options(**given), 20.0)
+        return measured_plan(self._session, u, x, *self._options(**given), 20.0)
 
     def tune(self, u: Any, x: Any, *, seconds: float = 20.0, **given: Any) -> Plan:
         """Measure every candidate on this call and pin the fastest for calls like it.
@@ -246,7 +282,7 @@ class Operator(Described):
 
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
             raise BindingError(f"seconds={shown(seconds)}: give the seconds to spend on timing.")
-        return tune(self, u, x, *self._options(**given), seconds)
+        return tune(self._session, u, x, *self._options(**given), seconds)
 
     def bind(
         self,
@@ -306,13 +342,6 @@ class Operator(Described):
         """Options, and what is bound."""
         own = {name: given.pop(name) for name in NAMES if name in given}
         return Options(**own), bound(given, bindings)
-
-
-def bind(operator: Operator | Condition, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> Any:
-    """See `Operator.bind`."""
-    call = operator._call(u, x, options, given)
-    first = Evaluation(call, operator._session.prepared(call))
-    return call.backend.bind(BoundOperator(operator, u, call.backend, options, given), first, x)
 
 
 def _operator(system: Any, backend: str | None, strategy: Any, expand: Any) -> Operator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from opdsl import backends
 from opdsl.backends.base import Backend
@@ -12,12 +12,17 @@ from opdsl.errors import BindingError, unknown
 from opdsl.evaluation.bindings import column, is_function
 from opdsl.evaluation.call import Call
 from opdsl.evaluation.options import Options
-from opdsl.evaluation.session import Prepared
+from opdsl.evaluation.session import Prepared, Session
 from opdsl.strategies.base import Strategy
 
-if TYPE_CHECKING:
-    from opdsl.evaluation.conditions import Condition
-    from opdsl.evaluation.operators import Operator
+
+class Evaluates(Protocol):
+    """An operator, or a condition that holds one."""
+
+    @property
+    def _session(self) -> Session: ...
+
+    def _call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> Call: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class BoundOperator:
     """
 
     def __init__(
-        self, operator: Operator | Condition, u: Any, backend: Backend, options: Options, given: Mapping[str, Any]
+        self, operator: Evaluates, u: Any, backend: Backend, options: Options, given: Mapping[str, Any]
     ) -> None:
         self.operator, self.u, self.given = operator, u, dict(given)
         self.options = replace(options, backend=backend.name)
@@ -109,3 +114,10 @@ class BoundOperator:
         keyed: Any = {**several, **{k: s.keyed(key) for k, s in sampling.items()}}
         rest = {name: value for name, value in given.items() if name != "key"}
         return replace(self.options, strategy=keyed if isinstance(strategy, Mapping) else keyed[""]), rest
+
+
+def bind(operator: Evaluates, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> Any:
+    """See `opdsl.evaluation.operators.Operator.bind`."""
+    call = operator._call(u, x, options, given)
+    first = Evaluation(call, operator._session.prepared(call))
+    return call.backend.bind(BoundOperator(operator, u, call.backend, options, given), first, x)

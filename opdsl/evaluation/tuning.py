@@ -12,20 +12,16 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from opdsl import backends
-from opdsl.backends.execution import Constants
 from opdsl.errors import StrategyError
 from opdsl.evaluation.options import Options
 from opdsl.planning.plan import Plan
 from opdsl.planning.planner import choose, with_measurements
-from opdsl.pricing import rates
 from opdsl.pricing.abstract_arrays import Effort
-from opdsl.pricing.cost import Cost, adapt
+from opdsl.pricing.cost import Cost
 
 if TYPE_CHECKING:
     from opdsl.evaluation.call import Call
-    from opdsl.evaluation.operators import Operator
-    from opdsl.evaluation.session import Prepared
+    from opdsl.evaluation.session import Prepared, Session
 
 Runner = Callable[[], Any]
 _HOPELESS = 25.0
@@ -51,29 +47,29 @@ class Timing:
     predicted: float
 
 
-def tune(op: Operator, u: Any, x: Any, options: Options, given: Mapping[str, Any], budget: float) -> Plan:
+def tune(session: Session, u: Any, x: Any, options: Options, given: Mapping[str, Any], budget: float) -> Plan:
     """Measure all candidates and pin the fastest; see `Operator.tune`."""
-    call, session = _automatic(op, u, x, options, given), op._session
+    call = _automatic(session, u, x, options, given)
     session.unpin(call.kind)
-    timings, plan = measure(op, u, x, options, given, budget)
+    timings, plan = measure(session, u, x, options, given, budget)
     names = []
     for k, group in enumerate(plan.groups):
         seconds = {c.strategy: timings[k, c.strategy].seconds for c in group.candidates if (k, c.strategy) in timings}
         names.append(choose(seconds, tie=1.02) if seconds else group.strategy)
     session.pin(call.kind, names)
-    pinned = session.plan(op._call(u, x, replace(options, strategy=None), given, planning=True))
+    pinned = session.plan(session.call(u, x, replace(options, strategy=None), given, planning=True))
     return with_measurements(pinned, {k: t.seconds for k, t in timings.items()})
 
 
-def measured_plan(op: Operator, u: Any, x: Any, options: Options, given: Mapping[str, Any], budget: float) -> Plan:
+def measured_plan(session: Session, u: Any, x: Any, options: Options, given: Mapping[str, Any], budget: float) -> Plan:
     """The plan of `Operator.explain` with measured times; nothing is pinned."""
-    timings, _ = measure(op, u, x, options, given, budget)
-    found = op._session.plan(op._call(u, x, options, given, planning=True))
+    timings, _ = measure(session, u, x, options, given, budget)
+    found = session.plan(session.call(u, x, options, given, planning=True))
     return with_measurements(found, {k: t.seconds for k, t in timings.items()})
 
 
 def measure(
-    op: Operator,
+    session: Session,
     u: Any,
     x: Any,
     options: Options,
@@ -87,13 +83,13 @@ def measure(
     With several networks the others keep the planner's choice while one is varied.
 
     Args:
-        op: the operator.
+        session: the operator's.
         u, x, options, given: a call of it.
         budget: seconds for timing, compilation not counted.
         hopeless: candidates predicted to take this many times the least are left out.
         clock: `time.process_time` where a machine is shared and one thread is used.
     """
-    call, session = _automatic(op, u, x, options, given), op._session
+    call = _automatic(session, u, x, options, given)
     plan = session.decide(call)[0]
     chosen = {g.fields[0]: g.strategy for g in plan.groups if g.candidates}
     runners: dict[tuple[int, str], Runner] = {}
@@ -113,7 +109,7 @@ def measure(
                 same[k, name] = twin
                 continue
             forced = replace(options, strategy={**chosen, group.fields[0]: name}, training=call.training)
-            again = op._call(u, x, forced, given)
+            again = session.call(u, x, forced, given)
             start = clock()
             runner = _runner(session.build(again), again)
             runner()
@@ -126,8 +122,8 @@ def measure(
     }, plan
 
 
-def _automatic(op: Operator, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> Call:
-    call = op._call(u, x, replace(options, strategy="auto"), given)
+def _automatic(session: Session, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> Call:
+    call = session.call(u, x, replace(options, strategy="auto"), given)
     if call.empty:
         raise StrategyError("there is nothing to measure on zero points.")
     return call
@@ -167,77 +163,3 @@ def round_robin(
 def _runner(prepared: Prepared, call: Call) -> Runner:
     """One evaluation, or one value with parameter gradient, until its results exist."""
     return call.backend.timed(prepared.run, call.constants, call.x, call.bindings.arrays, call.training)
-
-
-# ---------------------------------------------------------------------------------------------------------- calibration
-
-_CASES: tuple[tuple[str, str, str, int, int], ...] = (
-    # text, coords, params, width, points: every kind of work in different mixtures
-    ("laplace(u)", "x y", "", 128, 512),
-    ("u_t + u u_x + u_xxx", "t x", "", 64, 1024),
-    ("laplace(u)", "x[20]", "", 64, 256),
-    ("d_x u", "x", "", 32, 256),
-    ("laplace(laplace(u))", "x y", "", 128, 256),
-    ("u_xxxxxx", "x", "", 24, 256),
-    ("a_ij d_i d_j u", "x y z", "a_ij", 64, 256),
-    ("u_x + u_y", "x y", "", 16, 64),
-)
-
-
-def calibrate(backend: str, *, budget: float = 50.0, progress: Callable[[str], None] = lambda _: None) -> tuple[Constants, str]:
-    """Measure a few operators on plain networks and fit the rates of this machine; see ``opdsl tune``.
-
-    Args:
-        backend: the name of a backend.
-        budget: seconds in all; no new case is begun later.
-        progress: is told what is measured.
-
-    Returns:
-        The rates, and the device they are of.
-
-    Raises:
-        BackendError: the framework is not installed.
-    """
-    from opdsl.evaluation.api import operator
-
-    framework = backends.get(backend)
-    modes = (False, True) if framework.differentiable else (False,)
-    samples: dict[bool, list[tuple[Effort, float]]] = {mode: [] for mode in modes}
-    compiling: dict[bool, list[float]] = {mode: [] if framework.compiles else [0.0] for mode in (False, True)}
-    begin = perf_counter()
-    device = "cpu"
-    for text, coords, params, width, points in _CASES:
-        op = operator(text, coords=coords, params=params or None, backend=backend)
-        dimension = len(op.residual().coords)
-        u, x, bound = framework.example((dimension, width, width, width, 1), points, {"a": dimension} if params else {})
-        device = framework.device_of(x)
-        for training in modes:
-            if perf_counter() - begin > budget:
-                break
-            progress(f"{text} on {points} points, width {width}" + (", training" if training else ""))
-            timings, _ = measure(op, u, x, Options(training=training), bound, budget / 100, hopeless=5.0)
-            samples[training] += [(t.effort, t.seconds) for t in timings.values()]
-            if framework.compiles:
-                compiling[training] += [t.first / max(t.effort.calls + t.effort.steps, 1.0) for t in timings.values()]
-    prior = rates.shipped(backend, device)
-    evaluation = adapt(samples[False], prior.evaluation)
-    # Without gradients three times an evaluation stands in.
-    training_rates = adapt(samples[True] if True in modes else [(e, 3 * t) for e, t in samples[False]], prior.training)
-    step = median(compiling[False]) if compiling[False] else prior.compile_step
-    training_step = median(compiling[True]) if compiling[True] else prior.compile_training_step
-    return Constants(evaluation, training_rates, step, training_step, source="measured"), device
-
-
-def predictions(backend: str, device: str, found: Constants) -> dict[str, float]:
-    """What rates say about a reference, in words and seconds: a plain pass, a Laplacian, and a training step on it."""
-    from opdsl.evaluation.api import operator
-    from opdsl.planning.planner import Network, Settings, make_plan
-
-    residual = operator("laplace(u)", coords="x y").residual()
-    network = Network.described(("u",), 2, (128, 128, 128), 1, backend, 1024)
-    settings = Settings(strategy="forward_laplacian", backend=backend, device=device)
-    effort = make_plan(residual, [network], settings, "laplace(u)")[0].groups[0].cost.effort
-    out = {"a plain pass": found.evaluation.seconds(network.plain), "a Laplacian": found.evaluation.seconds(effort)}
-    if backends.facts(backend).differentiable:
-        out["a training step on a Laplacian"] = found.training.seconds(effort)
-    return out
