@@ -113,7 +113,9 @@ class Condition(Described):
     def __call__(self, u: Any, x: Any, **given: Any) -> Any:
         """The residual of the condition at the points, their fixed coordinates overwritten; see `Operator.__call__`."""
         if len(self.parts) > 1:
-            first, *others = (part(u, x, **part._own(given, self.parts)) for part in self.parts)
+            options = {k: v for k, v in given.items() if k in NAMES and k != "bindings"}
+            values = self._spelled(bound({k: v for k, v in given.items() if k not in NAMES}, given.get("bindings")))
+            first, *others = (part(u, x, **options, bindings=part._own(values, self.parts)) for part in self.parts)
             return sum(others, start=first)
         return self._session.evaluate(self._call(u, x, *self._operator._options(**given)))
 
@@ -148,7 +150,8 @@ class Condition(Described):
         Raises:
             BindingError: a value needs a parameter that is not bound.
         """
-        options, values = self._operator._options(**given)
+        options, named = self._operator._options(**given)
+        values = self._spelled(named)
         backend = backends.choose(options.backend or self._backend, [x], [])
         backend, x = prepared_points(backend, x)
         spec = self._at(self.system.dimension_of(x.shape[-1]))
@@ -174,6 +177,7 @@ class Condition(Described):
         return self._operator._session
 
     def _call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> Call:
+        given = self._spelled(given)
         placed = self.place(x, backend=options.backend, bindings=given)
         return self._operator._call(u, placed, options, {k: v for k, v in given.items() if k not in self._only_where()})
 
@@ -181,10 +185,11 @@ class Condition(Described):
         """A verb of the operator, at the points where the condition holds."""
         if x is None:
             return verb(u, x, **given)
-        values = bound({k: v for k, v in given.items() if k not in NAMES}, given.get("bindings"))
+        values = self._spelled(bound({k: v for k, v in given.items() if k not in NAMES}, given.get("bindings")))
         own = self._only_where()
         placed = self.place(x, backend=given.get("backend"), bindings=values)
-        rest = {k: v for k, v in given.items() if k not in own and k != "bindings"}
+        # What stays under its own name may be an option of the verb; values go by their names in the text.
+        rest = {k: v for k, v in given.items() if k != "bindings" and (k in NAMES or k in values) and k not in self._names()}
         return verb(u, placed, **rest, bindings={k: v for k, v in values.items() if k not in own and k not in rest})
 
     def _own(self, given: Mapping[str, Any], parts: Sequence[Condition]) -> dict[str, Any]:

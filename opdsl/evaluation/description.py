@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
+from opdsl.evaluation.bindings import by_name
 from opdsl.language.residual import Residual
 
 STAND_IN = 3
@@ -33,6 +35,16 @@ class Described(ABC):
     def _identity(self) -> Hashable:
         """What tells two of them apart, besides their kind."""
         return self.system  # type: ignore[no-any-return]
+
+    @cached_property
+    def _ranks(self) -> dict[str, int]:
+        """What may be bound, with the number of indices of each."""
+        decls = self.system.declarations
+        return {"n": 1, **dict.fromkeys(decls.functions, 0), **{p.name: len(p.shape or ()) for p in decls.params}}
+
+    def _spelled(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Bindings under the names of the text, however they are spelled."""
+        return given if given.keys() <= self._ranks.keys() else by_name(given, self._ranks)
 
     @property
     def text(self) -> str:

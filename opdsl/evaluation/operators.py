@@ -245,7 +245,7 @@ class Operator(Described):
             isinstance(w, int) and not isinstance(w, bool) and 0 < w <= 10**6 for w in widths
         ):
             raise BindingError(f"network={shown(widths)}: give the hidden widths of a plain network, network=(64, 64, 64).")
-        check_names(self.residual(dimension), given, self.text)
+        check_names(self.residual(dimension), self._spelled(given), self.text)
         return self._session.abstract_plan(widths, options, dimension)
 
     def explain(
@@ -335,7 +335,7 @@ class Operator(Described):
     # ------------------------------------------------------------------------------------------------------ internals
 
     def _call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any], planning: bool = False) -> Call:
-        return self._session.call(u, x, options, given, planning)
+        return self._session.call(u, x, options, self._spelled(given), planning)
 
     @staticmethod
     def _options(*, bindings: Mapping[str, Any] | None = None, **given: Any) -> tuple[Options, dict[str, Any]]:

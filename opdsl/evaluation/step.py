@@ -24,6 +24,8 @@ class Evaluates(Protocol):
 
     def _call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> Call: ...
 
+    def _spelled(self, given: Mapping[str, Any]) -> Mapping[str, Any]: ...
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -88,6 +90,7 @@ class BoundOperator:
             BindingError: a value is given for a name that the text does not have.
         """
         options, given = self._keyed(given)
+        given = self.operator._spelled(given)
         for name in given:
             if name not in self.given:
                 raise BindingError(unknown("step has no parameter", name, self.given, "It takes"))
@@ -118,6 +121,7 @@ class BoundOperator:
 
 def bind(operator: Evaluates, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> Any:
     """See `opdsl.evaluation.operators.Operator.bind`."""
+    given = operator._spelled(given)
     call = operator._call(u, x, options, given)
     first = Evaluation(call, operator._session.prepared(call))
     return call.backend.bind(BoundOperator(operator, u, call.backend, options, given), first, x)
