@@ -228,7 +228,7 @@ class Runs(Calls):
             exponent = prefix.power
             if isinstance(exponent, ex.Neg) or (isinstance(exponent, ex.Num) and exponent.value < 0):
                 raise OpSyntaxError(f"{name}^-1 could be the inverse function or a reciprocal", code="E036",
-                                    spans=(prefix.span,), suggestion=f"write arc{name}(…) or 1/{name}(…)")
+                                    spans=(prefix.span,), suggestion=f"write {'ar' if name[-1] == 'h' else 'arc'}{name}(…) or 1/{name}(…)")
             node = self.checked(ex.Pow(node, exponent, span=node.span))
         if id(operand) not in self.grouped:
             self.bare_functions[id(node)] = (name, self.written(prefix), self.written(operand))

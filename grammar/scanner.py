@@ -7,6 +7,7 @@ closes. A lexeme keeps its place in the text the user wrote, also when that text
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -241,6 +242,9 @@ class Scanner:
         if before is not None and (before.kind == "NUMBER" or (before.kind in _VALUES and literal.startswith("."))):
             what = "a number has one decimal point" if before.kind == "NUMBER" else "a decimal point stands between two factors"
             self.fail(what, at, match.end(), "E018", "write * between two factors")
+        if re.match(r",\d", self.text[match.end() : match.end() + 2]) and not any(start in self.lists for _, start in self.brackets):
+            self.fail("a decimal comma?", at, match.end() + 2, "E018", f"write {literal}.{self.text[match.end() + 1]} with a point")
+            return match.end() + 2
         self.emit("NUMBER", at, match.end(), Fraction(literal.rstrip(".") if literal.endswith(".") else literal))
         return match.end()
 
@@ -387,6 +391,10 @@ class Scanner:
 
     def _symbol(self, at: int) -> int:
         text = self.text
+        if text[at : at + 2] in (":=", "->", "=>"):
+            self.fail(f"{text[at : at + 2]!r} stands where an equation has '='", at, at + 2, "E071", "write u_t = …")
+            self.emit("EQUALS", at, at + 2, "=")
+            return at + 2
         symbol = text[at : at + 2] if text[at : at + 2] in _SYMBOLS else text[at]
         end = at + len(symbol)
         kind = _SYMBOLS.get(symbol)
@@ -584,8 +592,21 @@ def _matching(text: str, at: int) -> int | None:
 
 
 def _character_hint(symbol: str) -> str | None:
+    decomposed = unicodedata.normalize("NFD", symbol)
+    if len(decomposed) == 2 and decomposed[1] in "\u0307\u0308":
+        return f"write d_t {decomposed[0]}" if decomposed[1] == "\u0307" else f"write d_tt {decomposed[0]}"
+    if len(decomposed) == 2 and decomposed[0].isalpha():
+        return "declare a plain name, such as u_mean"
     return {
         "±": "write two equations",
+        "∓": "write two equations",
+        **dict.fromkeys("≡~∝≈→", "an equation is written with '='"),
+        "?": "write where(u > 0, a, b)",
+        "∛": "write u^(1/3)",
+        "∑": "write sum_i(…), with an index i … n",
+        "∏": "write the product out",
+        **dict.fromkeys("⟨⟩", "write dot(a, b) or a·b"),
+        "∀": "leave out where the equation holds",
         "\\": "a LaTeX command needs letters, such as \\partial; leave out \\( and \\)",
         "!": "comparisons are written !=; factorials are not supported",
         "@": "write dot(a, b) or a·b",

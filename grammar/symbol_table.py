@@ -40,6 +40,9 @@ BIHARMONIC = ("bilap", "biharmonic", "bilaplacian", "bilaplace")
 RESERVED = ("diff",)
 # Without a complex field Re is the Reynolds number.
 REAL_PART = ("Re", "Im")
+_HINTS = {
+    "partial": "write ∂u/∂t or d_t u", "in": "leave out where the equation holds",
+}  # fmt: skip
 OPERATORS = (*NABLAS, *BIHARMONIC, *FUNCTIONS)
 
 
@@ -332,6 +335,9 @@ class Classifier:
 
     def unknown(self, name: str, span: Span, before_paren: bool = False) -> LanguageError:
         """The error for a name that nobody has declared."""
+        if name in _HINTS or (len(name) > 1 and name[0] == "D" and name[1:] in self.fields):
+            hint = _HINTS.get(name, "write d_t u + v·∇u for a material derivative")
+            return OpNameError(f"{name!r} is not declared", code="E102", spans=(span,), suggestion=hint)
         if before_paren:
             return OpNameError(
                 f"{name!r} is not declared: a function call {name}(…) or a product {name}*(…)?", code="E104", spans=(span,),
@@ -367,7 +373,7 @@ class Classifier:
     def _run_together(self, name: str) -> str:
         """``iħ``, ``uv``: declared names without a blank between them."""
         try:
-            parts = split_names(name, [*self.declared, *(["i"] if self.has_complex else [])]) or []
+            parts = split_names(name, [*self.declared, *(["i"] if self.has_complex else []), *({"pi"} - self.declared)]) or []
         except ValueError:
             return ""
         return f"Names are never split; write {' '.join(parts)} for a product" if len(parts) > 1 else ""
@@ -514,7 +520,9 @@ class Classifier:
         known = sorted(self.declared)
         if suspicious := self._suspicious(ident.full, span):
             return suspicious
-        hint = "" if is_word(ident.full) and "fields" not in self.decls.given else did_you_mean(ident.full, known)
+        hint = self._run_together(ident.base).replace(" for a product", f"{ident.full[len(ident.base):]} for a product")
+        if not hint and not (is_word(ident.full) and "fields" not in self.decls.given):
+            hint = did_you_mean(ident.full, known)
         hint = hint or self._split_off(ident) or did_you_mean(ident.base, known)
         return OpNameError(f"neither {ident.full!r} nor {ident.base!r} is declared", code="E102", spans=(span,),
                            suggestion=hint or f"declare fields=\"{ident.base}\" or params=\"{ident.full}\"")
