@@ -79,7 +79,8 @@ SYNTAX: tuple[Explanation, ...] = (
 OTHER: dict[str, tuple[str, ...]] = {
     "E004": ("", "   ", "\n\n", "# only a comment", ";;"),
     "E005": ("let a = u",),
-    "E010": ("u_t ≡ v", "u_t → v", "u > 0 ? u : v", "∛u", "∑ u", "∏ u", "⟨u⟩", "∀x u", "u ∓ v", "ū", "ü + u", "u_t = ẋ", "u ! v", "u_t = √u", "u @ v", "u_t % v", "∞ u", "∫ u", "u ± v",
+    "E010": ("u_t ≡ v", "u_t → v", "u > 0 ? u : v", "∛u", "∑ u", "∏ u", "⟨u⟩", "∀x u", "u ∓ v", "ū", "ü + u", "u_t = ẋ", "u ! v", "u_t = √u",
+             "u @ v", "u_t % v", "∞ u", "∫ u", "u ± v",
              "w.grad(w)", "u ~ v", "\x00u", "u_t ≈ v"),
     "E011": ("(u", "u)", "[u", "(u]", "[u)", "((u)", "sin(u", "u^{k", "u}", "(u; v)"),
     "E012": ("|u", "||u|", "|u|v|", "(|u)", "|u + |v|| + |u|"),

@@ -145,7 +145,8 @@ def test_refused(text: str, declared: dict[str, str]) -> None:
     ("∂ρ u/∂x", "write ∂(ρ u)/∂x"), ("∂u w_i/∂x_i", "write ∂(u w_i)/∂x_i"), ("∂u/∂q", "'q' is not a declared coordinate"), ("w[0]", "write w_0"),
     ("u(r, t)", "write u(t, x, y) for the field"), ("sum_{i=1}^3 d_i u", "there are 2 space coordinates"), ("n u", "an undeclared n is the normal"),
     ("u_t := nu u_xx", "':=' stands where an equation has '='"), ("u_t -> u", "write u_t = …"), ("ẋ u", "write d_t x"), ("ü u", "write d_tt u"),
-    ("1,5 u", "write 1.5 with a point"), ("partial u/partial t", "write ∂u/∂t or d_t u"), ("Du/Dt", "material derivative"), ("4pinuu", "write pi nu u"),
+    ("1,5 u", "write 1.5 with a point"), ("partial u/partial t", "write ∂u/∂t or d_t u"), ("Du/Dt", "material derivative"),
+    ("4pinuu", "write pi nu u"),
     ("sinh⁻¹ u", "write arsinh(…)"), ("nuuw_i", "write nu u w_i for a product"), ("u_t ≡ u", "an equation is written with '='"),
 ])  # fmt: skip
 def test_what_is_refused_says_what_to_write(text: str, said: str) -> None:

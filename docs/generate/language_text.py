@@ -7,6 +7,15 @@ NOTATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
         "u_x", "d_x u", "∂_x u", "∂ₓu", "∂u/∂x", "du/dx", "d/dx u", "dx(u)", "diff(u, x)",
         "u_xx", "u_{2x}", "d_x^2 u", "d_xx u", "∂²u/∂x²", "d^2/dx^2 u", "6d^2u/dx^2", "diff(u, x, 2)",
         "u_xxt", "u_{x x t}", "d^3u/dx^2dt", "∂_t ∂_xx u", "(u u_x)_x", "∂(u u_x)/∂x", "d_x(u u_x)")),
+    "names with numbers": ('coords="x1 x2", fields="u v_1", params="ν"', (
+        "u_x1", "u_{x_1}", "∂u/∂x₁", r"\frac{\partial u}{\partial x_1}", "u_{x1 x2}", "u_{x_1 x_2}", "v1", "v₁", "ν u", r"\nu u")),
+    "conditions": ('coords="t x", fields="u", params="g k h a"', (
+        "u(t=0) = sin(x)", "u(0, x) = sin(x)", "u_x(t, 0) = g", "∂u/∂x(x=0) = g", "u(t, -1) = u(t, 1)", "u(0, 0) = 1", "∂_n u = g", "∂u/∂n = g",
+        "dn(u) = g", "n·∇u = g", "k ∂u/∂n + h (u - a) = 0")),
+    "conditions of one coordinate": ('coords="x", fields="y", params="L"', ("y(0) = 1", "y'(0) = 0", "dy/dx(0) = 0", "y(L) = 0", "y(0) = y(2 L)")),
+    "further notations": ('coords="t x y", fields="u w[2] s[2,2]", params="k a[2,2]"', (
+        "s_ij,j = w_i", "u,tt = k² u,xx", "∂u²/∂x", "∂u(t,x,y)/∂t", "½ [u² + k]_x", "□u + k² u", "s - s^T", "s - sᵀ", "∇w + (∇w)ᵀ",
+        "sum_ij a_ij d_i d_j u", "∑_{i,j=1}^2 a_ij d_i d_j u")),
     "primes": ('coords="x", fields="u", params="k"', ("u''", "(k u')'", "u^{(4)}")),
     "vector": ('coords="t x y", fields="u[2] p s[2,2]", params="f[2] nu"', (
         "∇p", "grad p", "nabla p", "∇·u", "div u", "∇·s", "curl u", "∇×u", "Δp", "∇²p", "laplace(p)", "Δ²p", "∇⁴p", "biharmonic p",
@@ -21,7 +30,8 @@ NOTATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
         "u(1-u)", "k(1-u)", "R(1-u)", "-u^2", "2^-u^2", "2^3^k", "u/(2 v)", "u^(1/2)", "e^{-u}/2", "d_i u d_i v", "u v_x w_1")),
     "LaTeX": ('coords="t x", fields="u", params="nu"', (
         r"\partial_t u + u\,\partial_x u = \nu \frac{\partial^2 u}{\partial x^2}", r"\dot{u} = \nu u_{xx}", r"\nabla^2 u",
-        r"6uu_{x} + \nu u", r"\frac12 \left|\nabla u\right|^2")),
+        r"6uu_{x} + \nu u", r"\frac12 \left|\nabla u\right|^2", r"$u_t = \nu u_{xx}$", r"\[ u_t = \nu u_{xx}, \quad x \in \Omega. \]",
+        r"\pdv{u}{t} = \nu \pdv[2]{u}{x}", r"\frac{\partial u}{\partial t}(t,x) = u", r"\sum_{i=1}^d \partial_i^2 u")),
 }  # fmt: skip
 """Title → declarations, texts."""
 
@@ -75,6 +85,22 @@ what was inferred: `coords: t x; fields: u; params: nu; u_t = nu*u_xx`.
 Undeclared, `pi` is π, `e` is Euler's number as the base of a power, `I` the identity tensor, `i` the imaginary unit where a field is
 complex, `δ_ij` and `ε_ijk` are Kronecker's and Levi-Civita's symbols, `e_0` a unit vector, `n` the normal in `∂_n`.
 
+A name is the same name under all its spellings, in the text and in a call: `ν` and `nu`; `x1`, `x_1` and `x₁`; `ε`, `epsilon` and
+`varepsilon`, as long as only one of them is declared. Coordinates with numbers stand in subscripts:
+""", "<names with numbers>", r"""
+Values are bound under the name as it was written or under its plain name: after `params="ν a_ij"` the calls `op(u, x, ν=0.1, a_ij=A)` and
+`op(u, x, nu=0.1, a=A)` are one. A matrix may be bound to a function or network that returns (d, d) at a point, (n, d, d) at points.
+
+```python
+>>> op = opdsl.operator("u_t = ν u_xx", coords="t x", fields="u", params="ν")
+>>> op(lambda p: p[:, 1] ** 2, np.array([[0.0, 1.0]]), ν=0.5), op(lambda p: p[:, 1] ** 2, np.array([[0.0, 1.0]]), nu=0.5)
+(array([-1.]), array([-1.]))
+
+```
+
+An undeclared `n` is the normal where a vector stands (`n·∇u`, `σ_ij n_j`) and in `∂_n`; it is bound as `n=`. A declared `n` is what it is
+declared as; then `dn(u)` is the normal derivative. An undeclared `T` in an exponent transposes a matrix.
+
 A coefficient may be bound to a number, a constant array, an array of one value per point, a function of the point or a network.
 Where the text differentiates it, as in `d_x(k u_x)`, what is bound decides: a function or a network is differentiated exactly, with
 the same engine; the derivatives of a number or a constant array are zero; values at the points do not tell their derivatives and are
@@ -84,6 +110,8 @@ refused. `?` says that a parameter is trainable and nothing else. `op.info()` li
 """, "<derivatives>", r"""
 Any order and mixture. Primes take the only coordinate:
 """, "<primes>", r"""
+Notations of textbooks that are read as they are meant; `□` is ∂_t² − Δ and warns, because books differ in its sign:
+""", "<further notations>", r"""
 ## Vector calculus
 
 Over the space coordinates only. Ranks are checked. The convention is (∇u)_ij = ∂_i u_j and (∇·σ)_j = ∂_i σ_ij, so that `u·∇u`,
@@ -155,6 +183,12 @@ may be taken at several places.
 
 ```
 
+A place is given by name, `u(t=0)`, or by position among all coordinates, `u(0, x)`; a coordinate that stands there by its name
+is free. An equation with the normal or its derivative is a condition, too.
+""", "<conditions>", "<conditions of one coordinate>", r"""
+In an equation that names a place all terms are taken there, also those that name none; that warns. `u(t-1, x)` is refused, and so are
+`u|_{x=0}` and `u = 0 on ∂Ω`: write `u(x=0) = 0`.
+
 ## Complex fields
 
 A complex field is a pair of columns, a complex equation gives a last axis of length 2: real part, imaginary part.
@@ -170,7 +204,8 @@ True
 ## LaTeX
 
 A backslash command makes a text LaTeX. There single letters are names and juxtaposition is a product; longer names are written
-`\mathrm{…}`. Fonts, spacing, `\left`, `\right`, `&`, `\\`, `align` and trailing punctuation are read over.
+`\mathrm{…}`. Fonts, spacing, `\left`, `\right`, `&`, `\\`, `align`, `$…$`, `\[…\]`, trailing punctuation and the set after `\quad x \in`
+are read over.
 """, "<LaTeX>", r"""
 ## What can be made from an operator
 
