@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from opdsl.errors import OpNameError
 from opdsl.grammar.declarations import INDEX_LETTERS
-from opdsl.grammar.scanner import Ident, Lexeme
+from opdsl.grammar.lexemes import Ident, Lexeme
 from opdsl.grammar.spellings import coordinate_suffix
 from opdsl.grammar.suspicious_names import is_word, run_together, suspicion
 from opdsl.grammar.symbol_table import BIHARMONIC, FUNCTIONS, NABLAS, OPERATORS, REAL_PART, RESERVED

@@ -15,7 +15,8 @@ from opdsl.grammar import declarations, normal
 from opdsl.grammar.inference import infer, infer_coords
 from opdsl.grammar.lark_parser import parser
 from opdsl.grammar.latex import translate
-from opdsl.grammar.scanner import Ident, Lexeme, Scanner
+from opdsl.grammar.lexemes import Ident, Lexeme
+from opdsl.grammar.scanner import Scanner
 from opdsl.grammar.symbol_table import Classified, Classifier, _letters_used, n_is_index
 from opdsl.grammar.syntax_errors import explain, stop_key
 from opdsl.grammar.transformer import Builder

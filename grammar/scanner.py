@@ -7,14 +7,16 @@ closes. A lexeme keeps its place in the text the user wrote, also when that text
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
-from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span, did_you_mean
-from opdsl.grammar.declarations import GREEK, INDEX_LETTERS, LETTER, MAX_ORDER, SUBSCRIPTS, SUPERSCRIPTS, ascii_name
-from opdsl.grammar.spellings import Spellings, coordinate_suffix, pattern
+from opdsl.errors import OpLimitError, Span
+from opdsl.grammar.character_hints import character_hint
+from opdsl.grammar.declarations import INDEX_LETTERS, LETTER, MAX_ORDER, SUBSCRIPTS, SUPERSCRIPTS, ascii_name
+from opdsl.grammar.leibniz import Leibniz
+from opdsl.grammar.lexemes import IDENT, SUBSCRIPT, SUP, Ident, Lexeme, subscript_text
+from opdsl.grammar.spellings import coordinate_suffix
 from opdsl.language.tree import USUAL_COORDINATES
 
 # Some two seconds of parsing; a paper has a few hundred characters of equations.
@@ -23,22 +25,9 @@ MAX_DEPTH = 60
 MAX_DIGITS = 300
 MAX_NAME = 200
 
-_SUP = "".join(SUPERSCRIPTS)
-_SUBCHARS = "".join(SUBSCRIPTS)
-_SUBSCRIPT = rf"_\s?\{{(?:[^{{}}]|_\s?\{{[^{{}}]*\}})*\}}|_[{LETTER}0-9]+[₀-₉]*|[{_SUBCHARS}]+"
-_POWER = rf"(?:\^\s*\{{\s*(\d+)\s*\}}|\^\s*(\d+)|\*\*\s*(\d+)|([{_SUP}]+))"
-_IDENT = re.compile(rf"([{LETTER}][{LETTER}0-9]*)((?:{_SUBSCRIPT})*)")
-_SUB = re.compile(_SUBSCRIPT)
+_SUB = re.compile(SUBSCRIPT)
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_SUPER = re.compile(f"[{_SUP}]+")
-_PARTIAL = re.compile(rf"(∂|d(?=\s*(?:{_POWER})\s*_))\s*{_POWER}?\s*((?:{_SUBSCRIPT})(?:_[0-9]+)?)")
-_D_HEAD = re.compile(rf"(∂|d)\s*{_POWER}?\s*")
-_UNREAD = re.compile(
-    rf"∂\s*(?:{_POWER})?\s*(?P<above>(?:[^/=+;\n∂()-]|\([^()]*\)){{1,100}}?)\s*/\s*∂\s*(?P<below>[{LETTER}][{LETTER}0-9]*)"
-    rf"(?P<index>(?:{_SUBSCRIPT})?)"
-)
-_RAISED = re.compile(rf"\s*{_POWER}(?!\s*[(^])")
-_SLASH = re.compile(r"\s*/\s*")
+_SUPER = re.compile(f"[{SUP}]+")
 _PLACE = re.compile(rf"\s*(?:_\s*\{{?\s*)?[{LETTER}]+\s*=(?!=)")
 _LABEL = re.compile(rf"[{LETTER}][{LETTER}0-9_]*\s*:(?!\s*=)")
 _FRACTIONS = {
@@ -47,7 +36,7 @@ _FRACTIONS = {
 }  # fmt: skip
 _TRANSPOSED = re.compile(r"ᵀ|\^\s*\{?\s*⊤\s*\}?")
 _SUM = re.compile(
-    rf"(?P<word>∑|Σ|sum(?![{LETTER}0-9]))\s*(?P<below>{_SUBSCRIPT})(?:\s*(?P<above>\^\s*(?:\{{[^{{}}]*\}}|[{LETTER}0-9]+)))?"
+    rf"(?P<word>∑|Σ|sum(?![{LETTER}0-9]))\s*(?P<below>{SUBSCRIPT})(?:\s*(?P<above>\^\s*(?:\{{[^{{}}]*\}}|[{LETTER}0-9]+)))?"
 )
 _COMMA = re.compile(rf",([{LETTER}][{LETTER}0-9]*(?:_[0-9]+)?)(?![{LETTER}0-9_(])")
 _SYMBOLS = {
@@ -62,46 +51,7 @@ _VALUES = ("NAME", "RPAR", "PRIME", "SUB", "CLOSE")
 _RELATIONS = {"≤": "<=", "≥": ">=", "≠": "!="}
 
 
-@dataclass(frozen=True, slots=True)
-class Ident:
-    """A name as written: base and the texts of its subscripts, braces marked."""
-
-    base: str
-    subs: tuple[tuple[str, bool], ...] = ()
-
-    @property
-    def full(self) -> str:
-        """The name with its subscripts joined by underscores, the way it would be declared."""
-        if not self.subs:
-            return self.base
-        return "_".join([self.base, *(text if text.isalnum() else re.sub(r"[\s,]", "", text) for text, _ in self.subs)])
-
-
-Axis = tuple[str | None, int | str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Lexeme:
-    """One token: kind, text (folded), place in the user's text, and what was recognised."""
-
-    kind: str
-    text: str
-    span: Span
-    value: object = None
-    tight: bool = False
-    """No blank before the next token in what the user wrote."""
-
-
-def _order(match: re.Match[str], first: int) -> int | None:
-    """Read an order such as ^2, ^{2}, **2 or ² from four consecutive groups; None if there is none."""
-    digits = next((g for g in match.groups()[first : first + 4] if g), None)
-    if digits is None:
-        return None
-    plain = "".join(SUPERSCRIPTS.get(char, char) for char in digits)
-    return int(plain) if plain.isdecimal() and len(plain) < 6 else 10**6
-
-
-class Scanner:
+class Scanner(Leibniz):
     """Scans one text. ``coords`` and ``declared`` are needed to recognise ``d^2u/dxdy`` and ``dx(u)``."""
 
     def __init__(
@@ -114,52 +64,11 @@ class Scanner:
         tensors: frozenset[str] = frozenset(),
         origin: Sequence[Span] | None = None,
     ) -> None:
-        self.text = text
-        self.coords = coords
-        self.vectors = vectors
-        self.declared = declared
+        super().__init__(text, coords=coords, vectors=vectors, declared=declared, origin=origin)
         self.tensors = tensors
-        self.origin = origin
-        self.out: list[Lexeme] = []
-        self.errors: list[LanguageError] = []
         self.brackets: list[tuple[str, int]] = []
-        self.name_until = 0
         self.lists: set[int] = set()
         """Brackets that may hold a list of arguments, where a comma separates."""
-        names = sorted(coords, key=len, reverse=True) if coords is not None else []
-        self.names = Spellings(declared, coords or (), vectors)
-        coordinate = "|".join(map(pattern, names)) if coords is not None else f"[{LETTER}]"
-        if coords is not None and not names:
-            coordinate = "(?!)"
-        # ∂u/∂n, with n the normal; the classifier refuses it where n is something else.
-        coordinate += "|n(?![A-Za-z0-9_])"
-        one = rf"(?:∂|d)\s*(?:{coordinate}|x(?=_))(?:_\{{?(?:[i-n]|\d+)\}}?)?\s*(?:{_POWER})?"
-        # A power ends a coordinate, so that ``d^4/dx^4u`` needs no blank; otherwise a letter would make it another name.
-        self._denominators = re.compile(rf"(?:{one}\s*)+(?:(?<=[0-9}}{_SUP}])(?!\d)|(?![{LETTER}0-9_^]|\*\*))")
-        self._denominator = re.compile(rf"(?:∂|d)\s*({coordinate}|x(?=_))(?:_\{{?([i-n]|\d+)\}}?)?\s*{_POWER}?\s*")
-
-    # ---------------------------------------------------------------------------------- output
-    def span(self, start: int, stop: int) -> Span:
-        """Map a place in the scanned text to the user's text."""
-        if self.origin is None:
-            return Span(start, stop)
-        end = self.origin[-1].stop if self.origin else 0
-        first = self.origin[start].start if start < len(self.origin) else end
-        last = self.origin[stop - 1].stop if 0 < stop <= len(self.origin) else first + 1
-        return Span(first, max(last, first + 1))
-
-    def emit(self, kind: str, start: int, stop: int, value: object = None) -> None:
-        """Append a lexeme."""
-        next_ = stop
-        if self.origin is not None and stop + 1 < len(self.text) and self.origin[stop] == self.origin[stop + 1]:
-            next_ += self.text[stop].isspace()  # a blank that stands in the translation only
-        tight = next_ < len(self.text) and not self.text[next_].isspace()
-        self.out.append(Lexeme(kind, self.text[start:stop], self.span(start, stop), value, tight))
-
-    def fail(self, message: str, start: int, stop: int, code: str, suggestion: str | None = None) -> None:
-        """Note an error and go on, so that several are reported at once."""
-        if len(self.errors) < 20:
-            self.errors.append(OpSyntaxError(message, code=code, spans=(self.span(start, stop),), suggestion=suggestion))
 
     # ---------------------------------------------------------------------------------- the loop
     def scan(self) -> list[Lexeme]:
@@ -169,14 +78,14 @@ class Scanner:
             raise OpLimitError(f"the text has {len(text)} characters; the limit is {MAX_TEXT}", code="E302")
         position = 0
         while position < len(text):
-            position = self._next(position)
+            position = self.next_lexeme(position)
         for symbol, start in reversed(self.brackets):
             what = {"(": "parenthesis", "[": "bracket", "{": "brace"}.get(symbol, "bar")
             self.fail(f"this {what} is never closed", start, start + 1, "E012" if what == "bar" else "E011",
                       "write norm(...) or abs(...) where bars would be nested" if what == "bar" else "add the closing one")
         return self.out
 
-    def _next(self, at: int) -> int:
+    def next_lexeme(self, at: int) -> int:
         text = self.text
         char = text[at]
         if char == "\n":
@@ -201,12 +110,12 @@ class Scanner:
         if char.isdecimal() or (char == "." and text[at + 1 : at + 2].isdecimal()):
             return self._number(at)
         if char in "∂d":
-            stop = self._leibniz(at) or self._partial(at)
+            stop = self.leibniz(at) or self.partial(at)
             if stop:
                 return stop
         if char == "∂":
-            return self._bad_partial(at)
-        if match := _IDENT.match(text, at):
+            return self.bad_partial(at)
+        if match := IDENT.match(text, at):
             return self._ident(match)
         if match := _SUPER.match(text, at):
             digits = "".join(SUPERSCRIPTS[c] for c in match[0])
@@ -217,7 +126,7 @@ class Scanner:
             return match.end()
         if char in "'\"‴":
             return self._primes(at)
-        if char == "_" or char in _SUBCHARS:
+        if char == "_" or char in SUBSCRIPTS:
             return self._subscript(at)
         if char in "|‖":
             return self._bar(at)
@@ -261,7 +170,7 @@ class Scanner:
 
     def _sum(self, match: re.Match[str]) -> int | None:
         """``sum_i``, ``sum_ij``, ``∑_{i=1}^d``: letters, the first value and the last one if they are given."""
-        word, letters = match["word"], re.sub(r"[\s,]", "", _subscript_text(match["below"]))
+        word, letters = match["word"], re.sub(r"[\s,]", "", subscript_text(match["below"]))
         letters, _, first = letters.partition("=")
         if not letters or not set(letters) <= INDEX_LETTERS or ascii_name(word) in self.declared:
             return None
@@ -297,7 +206,7 @@ class Scanner:
             return end
         for sub in _SUB.finditer(match[2]):
             braces = "{" in sub[0]
-            inner = _subscript_text(sub[0])
+            inner = subscript_text(sub[0])
             if self._is_subscript(inner, start, end, "a sum runs over all space coordinates: write sum_i(…)"
                                   if base in ("sum", "Sigma") else None):
                 subs.append((inner, braces))
@@ -365,7 +274,7 @@ class Scanner:
             return at + 1
         if not self.text[at - 1 : at].strip():
             self.fail("a subscript or prime with nothing before it", at, match.end(), "E082", "write u_x, u' or (…)_x")
-        inner = _subscript_text(match[0])
+        inner = subscript_text(match[0])
         if not self._is_subscript(inner, at, match.end()):
             return match.end()
         self.emit("SUB", at, match.end(), (inner, "{" in match[0]))
@@ -399,7 +308,7 @@ class Scanner:
         end = at + len(symbol)
         kind = _SYMBOLS.get(symbol)
         if kind is None or kind == "BAD":
-            self.fail(f"the character {symbol!r} has no meaning here", at, end, "E010", _character_hint(symbol))
+            self.fail(f"the character {symbol!r} has no meaning here", at, end, "E010", character_hint(symbol))
             return end
         if kind in ("LPAR", "LBRACE"):
             self.brackets.append((symbol, at))
@@ -433,188 +342,3 @@ class Scanner:
         """``∇·`` is the divergence, unless nothing follows that it could act on."""
         rest = self.text[at:].lstrip(" ")
         return bool(rest) and rest[0] not in ")=;,\n"
-
-    # ---------------------------------------------------------------------------------- derivatives
-    def _partial(self, at: int) -> int | None:
-        """``∂_x``, ``∂ₓ``, ``∂²_x``, ``d^2_x``: an operator whose order may stand before the subscript."""
-        match = _PARTIAL.match(self.text, at)
-        if match is None or (match[1] == "d" and "d" in self.declared):
-            return None
-        # Groups: 1 symbol; 2-5 power inside the look-ahead; 6-9 power; 10 subscript.
-        power = _order(match, 5) or 1
-        if power > MAX_ORDER:
-            self._too_high(at, match.end(), power)
-            power = 1
-        raw = match[10]
-        self.emit("PARTIAL", at, match.end(), (_subscript_text(raw), "{" in raw, power))
-        return match.end()
-
-    def _bad_partial(self, at: int) -> int:
-        """``∂`` without a subscript, and not the head of a quotient that can be read."""
-        text = self.text
-        quotient = _UNREAD.match(text, at)
-        if quotient and self.coords is not None:
-            below = ascii_name(quotient["below"])
-            if self.names.find(below) not in self.coords:
-                self.errors.append(OpNameError(
-                    f"{below!r} is not a declared coordinate ({', '.join(self.coords) or 'none'})", code="E103",
-                    spans=(self.span(*quotient.span("below")),), suggestion=did_you_mean(below, self.coords) or None,
-                ))  # fmt: skip
-            else:
-                operand = quotient["above"].strip()
-                self.fail(f"∂ acts on one name here, this is {operand!r}", at, quotient.end(), "E020",
-                          f"write ∂({operand})/∂{quotient['below']}{quotient['index']}")
-            return quotient.end()
-        upper = re.compile(r"∂\s*\^\s*\{?\s*([^\W\d_]+)").match(text, at)
-        if upper:
-            self.fail("an upper index", at, upper.end(), "E020", f"indices stand below: write ∂_i, with a letter i … n, not ∂^{upper[1]}")
-            return upper.end()
-        self.fail("∂ needs a coordinate", at, at + 1, "E020", "write ∂_x u, ∂u/∂x or d_x u")
-        return at + 1
-
-    def _too_high(self, start: int, stop: int, order: int) -> None:
-        self.errors.append(
-            OpLimitError(f"a derivative of order {order}; the limit is {MAX_ORDER}", code="E304", spans=(self.span(start, stop),))
-        )
-
-    def _leibniz(self, at: int) -> int | None:
-        """``d/dx``, ``d^2u/dxdy``, ``∂²u/∂x∂y``, ``∂(u v)/∂x``."""
-        text = self.text
-        # ``6d²u/dx²`` and ``c²d²u/dx²`` are products with a derivative; a letter before belongs to a name.
-        if at and (text[at - 1].isalpha() or text[at - 1] == "_") and text[at] == "d":
-            return None
-        if at < self.name_until:
-            return None
-        head = _D_HEAD.match(text, at)
-        assert head is not None
-        order = _order(head, 1)
-        inside = head.end()
-        if text.startswith("/", inside):
-            return self._quotient(at, order, inside, None)
-        if text.startswith("(", inside):
-            if head[1] == "d" and order is None and "d" in self.declared:
-                return None
-            close = _matching(text, inside)
-            return None if close is None else self._quotient(at, order, close, (inside, close))
-        name = _IDENT.match(text, inside)
-        if name is None:
-            return None
-        if head[1] == "d" and order is None:
-            # ``du/dx`` without blank; ``delta/dx`` stays a quotient of names.
-            whole = _IDENT.match(text, at)
-            if head.end() != at + 1 or whole is None or ascii_name(whole[0]) in self.declared:
-                return None
-            # ``dtheta/dt`` is a derivative; of ``dfoo/dt`` with an undeclared foo that is not sure.
-            if len(name[1]) > 1 and name[1] not in self.declared and name[1] not in GREEK.values():
-                return None
-        end = name.end()
-        while end < len(text) and text[end] == "'":
-            end += 1
-        # ``∂u(x,t)/∂t`` and ``∂u²/∂x``; ``dx(u)`` is the operator.
-        if text.startswith("(", end) and ascii_name(name[0]) not in (self.coords or ()):
-            end = _matching(text, end) or end
-        if power := _RAISED.match(text, end):
-            end = power.end()
-        return self._quotient(at, order, end, (inside, end))
-
-    def _quotient(self, at: int, order: int | None, slash: int, operand: tuple[int, int] | None) -> int | None:
-        match = _SLASH.match(self.text, slash)
-        if match is None:
-            return None
-        start = match.end()
-        boxed = self.text.startswith("(", start)
-        below = self._denominators.match(self.text, start + 1 if boxed else start)
-        if below is None:
-            return None
-        end = below.end()
-        first = re.match(rf"d[{LETTER}0-9_]+", below[0])
-        if first and ascii_name(first[0]) in self.declared:
-            return None
-        if boxed:
-            if not self.text.startswith(")", end):
-                return None
-            end += 1
-        axes: list[Axis] = []
-        total = 0
-        for part in self._denominator.finditer(below[0].strip()):
-            power = _order(part, 2) or 1
-            total += power
-            name = ascii_name(re.sub(r"[\s{}]", "", part[1]))
-            name = self.names.find(name) or name
-            axis: Axis = (name, None)
-            if part[2] is not None:
-                axis = (name, int(part[2])) if part[2].isdecimal() else (None, part[2])
-            axes += [axis] * min(power, MAX_ORDER + 1)
-        while self.text[end - 1] == " ":
-            end -= 1
-        if total > MAX_ORDER:
-            self._too_high(at, end, total)
-            axes = axes[:1]
-        elif total != (order or 1):
-            symbol = self.text[at]
-            above = symbol if total == 1 else f"{symbol}^{total}"
-            self.fail(f"the order above is {order or 1}, the order below is {total}", at, end, "E021",
-                      f"write {above}u/{below[0].strip()}")
-        if operand is None:
-            self.emit("QUOTIENT", at, end, tuple(axes))
-            return end
-        self.emit("QUOTIENT", at, operand[0], tuple(axes))
-        # The operand is scanned as usual, then the denominator is skipped; it acts on this operand alone.
-        self.emit("OPEN", operand[0], operand[0] + 1)
-        position = operand[0]
-        if not self.text.startswith("(", position):
-            self.name_until = operand[1]  # the d of ``∂²d/∂x²`` is a name
-        while position < operand[1]:
-            position = self._next(position)
-        self.emit("CLOSE", operand[1] - 1, end)
-        return end
-
-
-def _subscript_text(raw: str) -> str:
-    """What stands in a subscript, without its braces: ``_{x_{1} t}`` → ``x_1 t``, ``ₓₓ`` → ``xx``."""
-    braced = re.match(r"_\s?\{(.*)\}", raw, re.DOTALL)
-    inner = braced[1] + raw[braced.end() :] if braced else raw
-    return ascii_name(re.sub(r"_\s?\{([^{}]*)\}", r"_\1 ", inner)).lstrip("_ ").strip()
-
-
-def _matching(text: str, at: int) -> int | None:
-    depth = 0
-    for position in range(at, min(len(text), at + 4000)):
-        if text[position] == "(":
-            depth += 1
-        elif text[position] == ")":
-            depth -= 1
-            if depth == 0:
-                return position + 1
-        elif text[position] == "\n" and depth == 0:
-            return None
-    return None
-
-
-def _character_hint(symbol: str) -> str | None:
-    decomposed = unicodedata.normalize("NFD", symbol)
-    if len(decomposed) == 2 and decomposed[1] in "\u0307\u0308":
-        return f"write d_t {decomposed[0]}" if decomposed[1] == "\u0307" else f"write d_tt {decomposed[0]}"
-    if len(decomposed) == 2 and decomposed[0].isalpha():
-        return "declare a plain name, such as u_mean"
-    return {
-        "±": "write two equations",
-        "∓": "write two equations",
-        **dict.fromkeys("≡~∝≈→", "an equation is written with '='"),
-        "?": "write where(u > 0, a, b)",
-        "∛": "write u^(1/3)",
-        "∑": "write sum_i(…), with an index i … n",
-        "∏": "write the product out",
-        **dict.fromkeys("⟨⟩", "write dot(a, b) or a·b"),
-        "∀": "leave out where the equation holds",
-        "\\": "a LaTeX command needs letters, such as \\partial; leave out \\( and \\)",
-        "!": "comparisons are written !=; factorials are not supported",
-        "@": "write dot(a, b) or a·b",
-        "%": "comments start with #",
-        "∫": "integrals are not part of the language",
-        "∞": "there is no infinity",
-        "&": "only LaTeX text uses & to align",
-        "$": "leave the dollar signs out",
-        ".": "write dot(a, b) or a·b for a product; a decimal point needs a digit",
-        "√": "write sqrt(...)",
-    }.get(symbol)

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span, did_you_mean
 from opdsl.grammar.declarations import GREEK, INDEX_LETTERS, MAX_ORDER, split_names
-from opdsl.grammar.scanner import Ident, Lexeme
+from opdsl.grammar.lexemes import Ident, Lexeme
 from opdsl.grammar.spellings import coordinate_suffix
 from opdsl.grammar.suspicious_names import is_word, suspicion
 from opdsl.language import tree as ex
