@@ -140,6 +140,10 @@ SPECIAL: dict[str, Function] = {
 }
 
 SELECTION: dict[str, Function] = {
+    "scatter mul": lambda p: (
+        positive(p).at[jnp.array([1, 3])].multiply(h(p)[:2], unique_indices=True)
+        + h(p).at[2].multiply(p[0], unique_indices=True)
+    ),
     "where": lambda p: jnp.where(h(p) > 0, jnp.sin(h(p)), h(p) ** 2),
     "select": lambda p: jnp.select([h(p) > 0, h(p) > -1], [jnp.sin(h(p)), jnp.cos(h(p))], 0.0),
     "clip": lambda p: jnp.clip(jnp.sin(h(p)), -0.5, 0.5),

@@ -47,7 +47,7 @@ class NumpyOps(ArrayOps):
         if name == "sigmoid":
             return lambda h: xp.where(h >= 0, xp.ones_like(h), xp.exp(-xp.abs(h))) / (xp.exp(-xp.abs(h)) + 1.0)
         if name == "softplus":
-            return lambda h: (h + xp.abs(h)) * 0.5 + xp.log1p(xp.exp(-xp.abs(h)))
+            return lambda h: xp.maximum(h, xp.zeros_like(h)) + xp.log1p(xp.exp(-xp.abs(h)))
         if name in _SCIPY_SPECIAL and array_api_compat.is_numpy_namespace(xp):
             import scipy.special
 

@@ -290,21 +290,26 @@ class Namespace:
     def logaddexp(self, a: Any, b: Any) -> Any:
         return self._record("logaddexp", Composed(composite_rules.logaddexp), self._recorder.xp.logaddexp, a, b)
 
+    def copysign(self, a: Any, b: Any) -> Any:
+        return self._record("copysign", Composed(composite_rules.copysign), self._recorder.xp.copysign, *self._wide(a, b))
+
     def remainder(self, a: Any, b: Any) -> Any:
         whole = self._record("floor_divide", Constant(), self._recorder.xp.floor_divide, a, b)
         return self.subtract(a, self.multiply(whole, b))
 
     def maximum(self, a: Any, b: Any) -> Any:
         xp = self._recorder.xp
-        return self._record("maximum", PiecewiseLinear(composite_rules.maximum_tangent), lambda x, y: xp.where(x > y, x, y), *self._wide(a, b))
+        return self._record("maximum", PiecewiseLinear(composite_rules.maximum_tangent), xp.maximum, *self._wide(a, b))
 
     def minimum(self, a: Any, b: Any) -> Any:
         xp = self._recorder.xp
-        return self._record("minimum", PiecewiseLinear(composite_rules.minimum_tangent), lambda x, y: xp.where(x < y, x, y), *self._wide(a, b))
+        return self._record("minimum", PiecewiseLinear(composite_rules.minimum_tangent), xp.minimum, *self._wide(a, b))
 
     def clip(self, a: Any, min: Any = None, max: Any = None) -> Any:
-        out = a if min is None else self.maximum(a, min)
-        return out if max is None else self.minimum(out, max)
+        xp = self._recorder.xp
+        low, high = (-xp.inf if min is None else min), (xp.inf if max is None else max)
+        operands = (self._wide(low, a)[0], a, self._wide(high, a)[0])
+        return self._record("clip", PiecewiseLinear(composite_rules.clamp_tangent), lambda l, h, u: xp.clip(h, l, u), *operands)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         xp = self._recorder.xp
@@ -446,5 +451,5 @@ def _comparison(name: str) -> None:
     setattr(Namespace, name, function)
 
 
-for _n in "less less_equal greater greater_equal equal not_equal logical_and logical_or logical_xor floor_divide copysign".split():
+for _n in "less less_equal greater greater_equal equal not_equal logical_and logical_or logical_xor floor_divide".split():
     _comparison(_n)

@@ -7,6 +7,7 @@ live in `opdsl.jets.composite_rules`; here are only those whose definition is a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from jax import lax
 
 from opdsl.backends.jax import control_flow
 from opdsl.backends.jax.derivative import by_first_derivative
-from opdsl.backends.jax.equation import Equation, missing_error
+from opdsl.backends.jax.equation import Equation
 from opdsl.jets import composite_rules, special_functions
 from opdsl.jets.elementary import ELEMENTARY, Elementary, power
 from opdsl.jets.first_derivative import announced
@@ -234,12 +235,32 @@ def _top_k(equation: Equation) -> Rule:
 
 
 def _scatter_mul(equation: Equation) -> Rule:
-    """x.at[i].multiply(c): linear in x. With duplicates among the indices it has no simple derivative in c."""
+    """x.at[i].multiply(c): linear in x; in c a product of all that goes to one place, for indices may repeat."""
+    params = equation.params
+    windows = params["dimension_numbers"].update_window_dims
 
     def build(ops: JetOps, operand: Operand, indices: Array, updates: Operand) -> Operand:
-        if ops.is_jet(updates):
-            raise missing_error(equation.primitive, " with updates that depend on the point")
-        return ops.linear(lambda h: equation.apply(h, indices, updates), operand)
+        if not ops.is_jet(updates):
+            return ops.linear(lambda h: equation.apply(h, indices, updates), operand)
+        indices, shape, like = ops.primal(indices), ops.primal(updates).shape, ops.primal(operand)
+        lead = [n for k, n in enumerate(shape) if k not in windows]
+        count = 1 if params["unique_indices"] else math.prod(lead)
+        # One factor for each update, apart from the others: (count, *updates).
+        number = jnp.arange(math.prod(lead)).reshape([1 if k in windows else n for k, n in enumerate(shape)])
+        apart = [jnp.broadcast_to((number == j) | (count == 1), shape) for j in range(count)]
+
+        def placed(h: Array) -> Array:
+            given = {k: params[k] for k in ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")}
+            return lax.scatter_add(jnp.zeros_like(like), indices, h, **given)
+
+        factors = []
+        for mine in apart:
+            value = ops.linear(lambda h, mine=mine: placed(jnp.where(mine, h, 0)), updates)
+            factors.append(ops.where(placed(mine.astype(like.dtype)) > 0, value, jnp.ones_like(like)))
+        while len(factors) > 1:
+            pairs = [ops.mul(a, b) for a, b in zip(factors[::2], factors[1::2], strict=False)]
+            factors = pairs + factors[2 * len(pairs) :]
+        return ops.mul(operand, factors[0]) if factors else operand
 
     return Composed(build)
 
@@ -387,10 +408,43 @@ def _expn(equation: Equation) -> Rule:
     return by_first_derivative(equation) if number is None else Elementwise(special_functions.exponential_integral(int(number)))
 
 
+@chooses(PiecewiseLinear, Composed)
+def _leaky(equation: Equation) -> Rule:
+    """`jax.nn.leaky_relu`: the slope is an operand, or stands in the body."""
+    if len(equation.shapes) == 2:
+        return Composed(composite_rules.prelu)
+    body = equation.params["jaxpr"].jaxpr
+    (slope,) = (v.val for e in body.eqns if e.primitive.name == "mul" for v in e.invars if hasattr(v, "val"))
+    return PiecewiseLinear(composite_rules.leaky_tangent(slope))
+
+
+@chooses(PiecewiseLinear)
+def _clip(equation: Equation) -> Rule:
+    """`jnp.clip`: (array, low, high), or (array, bound) where the body tells which."""
+    low = {e.primitive.name: True for e in equation.params["jaxpr"].jaxpr.eqns}.get("max", False)
+
+    def tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+        bounds, moves = list(primals[1:]), list(tangents[1:])
+        if len(bounds) == 1:
+            bounds.insert(1 if low else 0, jnp.inf if low else -jnp.inf)
+            moves.insert(1 if low else 0, None)
+        return composite_rules.clamp_tangent(xp, (bounds[0], primals[0], bounds[1]), (moves[0], tangents[0], moves[1]))
+
+    return PiecewiseLinear(tangent)
+
+
+_ARITY = {"logaddexp": (2,), "xlogy": (2,), "clip": (2, 3), "leaky_relu": (1, 2)}
+"""How many operands a function of the library has here, where it is not one; calls with others are inlined."""
+
 FUNCTIONS: dict[str, Entry] = {
     "expn": _expn,
     "gelu": _gelu,
     "relu": PiecewiseLinear(composite_rules.relu_tangent),
+    "relu6": PiecewiseLinear(composite_rules.saturated_tangent(0.0, 6.0)),
+    "hard_tanh": PiecewiseLinear(composite_rules.saturated_tangent(-1.0, 1.0)),
+    "leaky_relu": _leaky,
+    "clip": _clip,
+    "log_ndtr": Elementwise(ELEMENTARY["log_ndtr"]),
     "silu": Elementwise(ELEMENTARY["silu"]),
     "softplus": Elementwise(ELEMENTARY["softplus"]),
     "log_sigmoid": Elementwise(ELEMENTARY["log_sigmoid"]),
@@ -402,13 +456,13 @@ FUNCTIONS: dict[str, Entry] = {
 removable singularities for which the library gave them derivatives of their own (sinc at 0, softplus at 0, xlogy at 0)."""
 
 
-INLINED = frozenset({"_softmax", "_sinc_maclaurin", "softmax", "logsumexp", "relu6", "hard_tanh"})
+INLINED = frozenset({"_softmax", "_sinc_maclaurin", "softmax", "logsumexp"})
 """Functions of JAX's library whose own derivative rule only saves work: their bodies are as good."""
 
 
 def known_function(name: str | None, equation: Equation) -> Rule | None:
     """The rule of one of JAX's own functions, called by its usual arguments; None for every other call."""
     entry = FUNCTIONS.get(name or "")
-    if entry is None or equation.several or len(equation.shapes) != (2 if name in ("logaddexp", "xlogy") else 1):
+    if entry is None or equation.several or len(equation.shapes) not in _ARITY.get(name or "", (1,)):
         return None
     return entry if isinstance(entry, Rule) else entry(equation)

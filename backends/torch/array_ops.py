@@ -19,7 +19,10 @@ from opdsl.jets.points import Batched
 class _Namespace:
     """array-api-compat with plain operators where its wrappers cost more than they give here."""
 
-    sign = staticmethod(torch.sgn)  # the wrapper writes nan through a mask, in place
+    @staticmethod
+    def sign(a: Tensor) -> Tensor:
+        """−1, 0, 1 or nan: torch's own says 0 of nan, the wrapper writes through a mask, in place."""
+        return torch.where(torch.isnan(a), a, torch.sgn(a))
 
     @staticmethod
     def eye(n: int, *, dtype: Any, device: Any) -> Tensor:

@@ -8,7 +8,6 @@ decomposition or a better rule than it. Linear maps are in `torch_rules_linear`,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor
 from opdsl.backends.torch.tape import AtenCall, CustomFunction, Slot
 from opdsl.errors import MissingRuleError
 from opdsl.jets import composite_rules, first_derivative, special_functions
-from opdsl.jets.elementary import ELEMENTARY, Elementary, power
+from opdsl.jets.elementary import ELEMENTARY, Elementary, exponential, power
 from opdsl.jets.first_derivative import Inner, announced
 from opdsl.jets.graph import Bilinear, Composed, Constant, Derived, Elementwise, Linear, PiecewiseLinear, Rule, Sum, chooses
 from opdsl.jets.propagate import JetOps
@@ -230,8 +229,7 @@ def _power(facts: Facts) -> Rule:
     if not isinstance(exponent, Slot):
         return Elementwise(power(float(exponent)))
     if not isinstance(facts["self"], Slot):
-        rate = math.log(float(facts["self"]))
-        return Composed(lambda ops, e: ops.elementwise("exp", ops.mul(e, rate)))
+        return Elementwise(exponential(float(facts["self"])))
     return Composed(composite_rules.power_of)
 
 
@@ -321,8 +319,10 @@ enter("abs prims::abs", _modulus)
 
 enter("relu", tangent(composite_rules.relu_tangent, "self"))
 enter("frac", PiecewiseLinear(lambda xp, primals, tangents: tangents[0]))
-enter("maximum fmax", tangent(composite_rules.maximum_tangent, "self", "other"))
-enter("minimum fmin", tangent(composite_rules.minimum_tangent, "self", "other"))
+enter("maximum", tangent(composite_rules.maximum_tangent, "self", "other"))
+enter("minimum", tangent(composite_rules.minimum_tangent, "self", "other"))
+enter("fmax", tangent(composite_rules.number_maximum_tangent, "self", "other"))
+enter("fmin", tangent(composite_rules.number_minimum_tangent, "self", "other"))
 enter("atan2", composed(composite_rules.atan2, "self", "other"))
 enter("hypot", composed(composite_rules.square_root_of_squares, "self", "other"))
 enter("logaddexp", composed(composite_rules.logaddexp, "self", "other"))
@@ -354,35 +354,24 @@ def _argument_names(facts: Facts) -> set[str]:
 
 @chooses(PiecewiseLinear)
 def _hardtanh(facts: Facts) -> Rule:
-    low, high = float(facts["min_val"]), float(facts["max_val"])
-
-    def along(xp: Any, primals: Any, tangents: Any) -> Any:
-        x, t = primals[0], tangents[0]
-        return xp.where((x > low) & (x < high), t, xp.zeros_like(t))
-
-    return PiecewiseLinear(along)
+    return PiecewiseLinear(composite_rules.saturated_tangent(float(facts["min_val"]), float(facts["max_val"])))
 
 
 @chooses(PiecewiseLinear)
 def _leaky(facts: Facts) -> Rule:
-    slope = float(facts["negative_slope"])
+    return PiecewiseLinear(composite_rules.leaky_tangent(float(facts["negative_slope"])))
 
-    def along(xp: Any, primals: Any, tangents: Any) -> Any:
-        return xp.where(primals[0] > 0, tangents[0], tangents[0] * slope)
 
-    return PiecewiseLinear(along)
+@chooses(PiecewiseLinear)
+def _shrunk(facts: Facts) -> Rule:
+    bound = float(facts["lambd"])
+    return PiecewiseLinear(lambda xp, p, t: xp.where(xp.abs(p[0]) > bound, t[0], xp.zeros_like(t[0])))
 
 
 def _softplus(facts: Facts) -> Rule:
     beta = float(facts["beta"])
     # The exact function: torch replaces it by its argument beyond the threshold, 2e-9 away from it.
     return Composed(lambda ops, a: ops.div(ops.elementwise("softplus", ops.mul(a, beta)), beta))
-
-
-def _copysign(ops: JetOps, a: Any, b: Any) -> Any:
-    a0, b0 = ops.primal(a), ops.primal(b)
-    negative = torch.signbit(b0) if isinstance(b0, Tensor) else math.copysign(1.0, b0) < 0
-    return ops.mul(a, torch.where(torch.signbit(a0) == negative, 1.0, -1.0).to(a0.dtype))
 
 
 def _elu(facts: Facts) -> Rule:
@@ -398,12 +387,13 @@ def _gelu(facts: Facts) -> Rule:
 enter("clamp clamp_min clamp_max", _clamp)
 enter("hardtanh", _hardtanh)
 enter("leaky_relu", _leaky)
+enter("softshrink hardshrink", _shrunk)
 enter("softplus", _softplus)
 enter("elu", _elu)
 enter("gelu", _gelu)
 enter("log_sigmoid_forward", Composed(lambda ops, a: (ops.elementwise("log_sigmoid", a), ops.xp.zeros_like(ops.primal(a)))))
-enter("_prelu_kernel", Composed(lambda ops, a, w: ops.where(ops.primal(a) > 0, a, ops.mul(a, w))))
-enter("copysign", composed(lambda ops, a, b: _copysign(ops, a, b), "self", "other"))
+enter("_prelu_kernel", Composed(composite_rules.prelu))
+enter("copysign", composed(composite_rules.copysign, "self", "other"))
 enter("where.self", Composed(lambda ops, mask, a, b: ops.where(mask, a, b)))
 enter("masked_fill.Scalar masked_fill.Tensor", lambda facts: Composed(
     lambda ops, a, mask, *v: ops.where(mask, v[0] if v else torch.full_like(ops.primal(a), facts["value"]), a)))  # fmt: skip

@@ -19,28 +19,33 @@ NATIVE: dict[type[Rule], str] = {
 """Rules that the algebra of jets carries out itself."""
 
 
-KINKS: tuple[tuple[str, float | None, float | None], ...] = (
-    ("relu(x) at 0", 0.0, 0.0),
-    ("|x| at 0", 0.0, 0.0),
-    ("max(x, 0) at 0", 0.5, 0.5),
-    ("max(x, −x) at 0", 0.0, 0.0),
-    ("the largest of (x, 2x) at 0, as a reduction", 1.5, 1.5),
-    ("max(dim) of (x, 2x) at 0", None, 1.0),
-    ("max pooling of (x, 2x) at 0", None, 1.0),
-    ("clip(x, 0, 1) at 0", 0.5, 1.0),
-    ("relu6(x) at 0", 0.5, 0.0),
-    ("hardtanh(x) at 1", 1.0, 0.0),
-    ("leaky_relu(x) at 0", 1.0, 0.01),
-    ("elu(x) at 0", 1.0, 1.0),
-    ("softshrink(x) at ½", None, 0.0),
-    ("floor(x) at 0", 0.0, 0.0),
-    ("sign(x) at 0", 0.0, 0.0),
-    ("x mod 1 at 1", 1.0, 1.0),
-    ("where(x > 0, 2x, 3x) at 0", 3.0, 3.0),
-    ("sort(x, 2x) at 0, its first entry", 1.0, 1.0),
-    ("cummax(x, 2x) at 0, its last entry", 2.0, 2.0),
+KINKS: tuple[tuple[str, float], ...] = (
+    ("relu(x) at 0", 0.0),
+    ("relu6(x) at 0", 0.0),
+    ("relu6(x) at 6", 0.0),
+    ("hardtanh(x) at 1", 0.0),
+    ("leaky_relu(x) at 0", 0.01),
+    ("softshrink(x) at ½", 0.0),
+    ("elu(x) at 0", 1.0),
+    ("|x| at 0", 0.0),
+    ("copysign(x, −1) at 0", 0.0),
+    ("max(x, 0) at 0", 0.5),
+    ("min(x, 0) at 0", 0.5),
+    ("max(x, −x) at 0", 0.0),
+    ("clip(x, 0, 1) at 0", 1.0),
+    ("clip(x, 0, 1) at 1", 1.0),
+    ("clip from below by 0, at 0", 1.0),
+    ("the largest of (x, 2x) at 0, as a reduction", 1.5),
+    ("the largest of (x, 2x) at 0, with its index", 1.0),
+    ("max pooling of (x, 2x) at 0", 1.0),
+    ("sort(x, 2x) at 0, its first entry", 1.0),
+    ("cummax(x, 2x) at 0, its last entry", 2.0),
+    ("floor(x) at 0", 0.0),
+    ("sign(x) at 0", 0.0),
+    ("x mod 1 at 1", 1.0),
+    ("where(x > 0, 2x, 3x) at 0", 3.0),
 )
-"""Function and point; the first derivative there on JAX and on torch."""
+"""Function and point; the first derivative there, on every backend that has the function."""
 
 
 def registries() -> dict[str, Mapping[str, Any]]:
@@ -87,14 +92,10 @@ def _lines() -> Iterator[str]:
     yield from _primitives()
     yield from _REGISTRATION
     yield from _KINKS
-    yield from (f"| {text} | {_number(jax)} | {_number(torch)} |" for text, jax, torch in KINKS)
+    yield from (f"| {text} | {value:g} |" for text, value in KINKS)
     yield from _LARGE
     yield from _ROWS
     yield from _HALF
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
 
 
 def _primitives() -> Iterator[str]:
@@ -152,11 +153,15 @@ derivative that the framework has, without the warning.
 _KINKS = """
 ## Values at kinks
 
-Between kinks derivatives are those of the piece. At a kink they are what the rules say, at every order and for every strategy
-but `nested_ad`, which takes the framework's own:
+Between kinks derivatives are those of the piece. At a kink they are what the rules say, the same on every backend, at every order
+and for every strategy but `nested_ad`, which takes the framework's own. The convention: an activation with a flat side takes
+that side; a clip takes the interior; of several equal candidates the mean counts, unless the function also says which one it
+took: then that one; where a value jumps, the derivative is that of the piece it is on.
 
-| | JAX | torch |
-|---|---|---|""".splitlines()
+NaN is on no piece: the derivatives of everything that bends are NaN where its value is.
+
+| | |
+|---|---|""".splitlines()
 
 _LARGE = """
 Where a derivative does not exist at all it comes out as inf or nan, never as a number: the norm of a zero vector, the root of 0.

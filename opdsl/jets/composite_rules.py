@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from opdsl.jets.elementary import Elementary, power
+from opdsl.jets.elementary import Elementary, exponential, power
 from opdsl.jets.graph import Array
 from opdsl.jets.propagate import JetOps
 
@@ -33,6 +33,8 @@ def power_of(ops: JetOps, base: Operand, exponent: Operand) -> Operand:
     """base ** exponent with an exponent that may vary: exp(exponent · log base); the base must then be positive."""
     if isinstance(exponent, int | float):
         return ops.elementwise(power(exponent), base)
+    if isinstance(base, int | float):
+        return ops.elementwise(exponential(float(base)), exponent)
     if not ops.is_jet(exponent):
         # One exponent per element: c_k = binom(r, k) h^(r−k) element by element.
         return ops.elementwise(_array_power(exponent), base)
@@ -59,8 +61,9 @@ def square_root_of_squares(ops: JetOps, a: Operand, b: Operand) -> Operand:
     xp = ops.xp
     scale = xp.maximum(xp.abs(ops.primal(a)), xp.abs(ops.primal(b)))
     scale = xp.where(scale == 0, xp.ones_like(scale), scale)
+    value = xp.hypot(ops.primal(a), ops.primal(b))
     a, b = ops.div(a, scale), ops.div(b, scale)
-    return ops.mul(ops.elementwise("sqrt", ops.add(ops.mul(a, a), ops.mul(b, b))), scale)
+    return ops.valued(ops.mul(ops.elementwise("sqrt", ops.add(ops.mul(a, a), ops.mul(b, b))), scale), value)
 
 
 def atan2(ops: JetOps, y: Operand, x: Operand) -> Operand:
@@ -79,7 +82,9 @@ def logaddexp(ops: JetOps, a: Operand, b: Operand) -> Operand:
     """log(eᵃ + eᵇ) = max + softplus(min − max): no overflow on either side, and −∞ is a neutral element."""
     swap = ops.primal(a) < ops.primal(b)
     high, low = ops.where(swap, b, a), ops.where(swap, a, b)
-    return ops.add(high, ops.elementwise("softplus", ops.sub(low, high)))
+    # Of two equal infinities the difference is nan; the value is still the infinity.
+    value = ops.xp.logaddexp(ops.primal(a), ops.primal(b))
+    return ops.valued(ops.add(high, ops.elementwise("softplus", ops.sub(low, high))), value)
 
 
 def clamp_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
@@ -91,6 +96,18 @@ def clamp_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | 
 
 
 # ------------------------------------------------------------------------------------------------- piecewise linear
+
+
+def copysign(ops: JetOps, a: Operand, b: Operand) -> Operand:
+    """|a| with the sign of b, which is locally constant; the derivative is 0 where a = 0, as that of |a|."""
+    xp, b0 = ops.xp, ops.primal(b)
+
+    def tangent(_xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+        return xp.sign(primals[0]) * xp.copysign(xp.ones_like(primals[0]), b0) * tangents[0]
+
+    if not ops.is_jet(a):
+        return xp.copysign(a, b0)
+    return ops.piecewise(tangent, lambda h: xp.copysign(h, b0), a)
 
 
 def abs_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
@@ -105,10 +122,44 @@ def relu_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | N
     return xp.where(primals[0] > 0, t, xp.zeros_like(t))
 
 
+def leaky_tangent(slope: Any) -> Tangent:
+    """x where x > 0, slope · x elsewhere; the slope at the kink."""
+
+    def tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+        t = tangents[0]
+        assert t is not None
+        return xp.where(primals[0] > 0, t, t * slope)
+
+    return tangent
+
+
+def saturated_tangent(low: Any, high: Any) -> Tangent:
+    """An activation that is constant beyond two bounds; 0 at the bounds."""
+
+    def tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+        x, t = primals[0], tangents[0]
+        assert t is not None
+        return xp.where((x > low) & (x < high), t, xp.zeros_like(t))
+
+    return tangent
+
+
 def maximum_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
     """max(a, b); the mean of both derivatives where they are equal."""
     a, b = primals
     return _select(xp, a > b, a == b, tangents)
+
+
+def number_maximum_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+    """The larger of two, or the one that is a number; the mean of both derivatives where they are equal."""
+    a, b = primals
+    return _select(xp, (a > b) | xp.isnan(b), a == b, tangents)
+
+
+def number_minimum_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+    """The smaller of two, or the one that is a number; the mean of both derivatives where they are equal."""
+    a, b = primals
+    return _select(xp, (a < b) | xp.isnan(b), a == b, tangents)
 
 
 def minimum_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
@@ -264,6 +315,14 @@ def gelu_tanh(ops: JetOps, a: Operand) -> Operand:
     cubic = ops.mul(ops.mul(a, a), a)
     inner = ops.mul(ops.add(a, ops.mul(cubic, 0.044715)), math.sqrt(2 / math.pi))
     return ops.mul(ops.mul(a, 0.5), ops.add(ops.elementwise("tanh", inner), 1.0))
+
+
+def prelu(ops: JetOps, a: Operand, slope: Operand) -> Operand:
+    """a where a > 0, slope · a elsewhere; the slope at 0."""
+    positive = ops.primal(a) > 0
+    if ops.is_jet(slope):
+        return ops.where(positive, a, ops.mul(a, slope))
+    return ops.piecewise(leaky_tangent(slope), lambda h: ops.xp.where(positive, h, h * slope), a)
 
 
 def elu(ops: JetOps, a: Operand, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Operand:

@@ -385,10 +385,20 @@ def power(exponent: float) -> Elementary:
                 out.append(scale(_real_power(f, h0, rest), binomial) if rest != 0.0 else binomial)
             binomial *= (r - k) / (k + 1)
         if not hasattr(out[0], "shape"):  # x ** 0: keep the value an array
-            out[0] = h0 * 0.0 + 1.0
+            out[0] = f.xp.ones_like(h0)
         return out
 
     return Elementary(f"power({exponent:g})", None, coefficients)
+
+
+def exponential(base: float) -> Elementary:
+    """x ↦ b^x for a constant b ≥ 0; a negative one has values at integers and no derivatives (nan)."""
+    rate = math.log(base) if base > 0 else 0.0 if base == 0 else math.nan
+
+    def series(f: Functions, h: Series) -> Series:
+        return integrate(base ** h[0], h, lambda y, k: scale(y[k], rate))
+
+    return Elementary(f"exponential({base:g})", series)
 
 
 def _real_power(f: Functions, base: Any, exponent: float) -> Any:
@@ -421,7 +431,7 @@ def polynomial(name: str, coefficients: Sequence[float]) -> Elementary:
     """Σ a_j x^j, by Horner's scheme in series arithmetic."""
 
     def series(f: Functions, h: Series) -> Series:
-        y: Series = [h[0] * 0.0 + coefficients[-1], *[None] * (len(h) - 1)]
+        y: Series = [f.xp.full_like(h[0], coefficients[-1]), *[None] * (len(h) - 1)]
         for a in reversed(coefficients[:-1]):
             y = linear(product(y, h), 1.0, a)
         return y

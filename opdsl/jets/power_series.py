@@ -35,7 +35,7 @@ class PowerSeries:
     def _lift(self, other: Any) -> Series:
         if isinstance(other, PowerSeries):
             return other.terms
-        return [self.terms[0] * 0.0 + other, *[None] * (len(self.terms) - 1)]
+        return [self.functions.xp.full_like(self.terms[0], other), *[None] * (len(self.terms) - 1)]
 
     def __add__(self, other: Any) -> PowerSeries:
         return PowerSeries(self.functions, add(self.terms, self._lift(other)))

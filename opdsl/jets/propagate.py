@@ -113,6 +113,11 @@ class JetOps:
         return primal(a)
 
     @staticmethod
+    def valued(a: Operand, value: Array) -> Operand:
+        """The derivatives of ``a`` beside this value: the framework's own, rounded as it rounds."""
+        return Jet(value, a.parts, a.fixed, a.batch_axis) if isinstance(a, Jet) else value
+
+    @staticmethod
     def is_jet(a: Operand) -> bool:
         """Whether ``a`` carries derivatives."""
         return isinstance(a, Jet)
@@ -376,12 +381,25 @@ class JetOps:
     def piecewise(
         self, tangent: Callable[..., Any], apply: Callable[..., Any], *operands: Operand, batch_axis: int | None = None
     ) -> Operand:
-        """A piecewise linear map: every channel goes through the tangent map at the primal."""
+        """A piecewise linear map: every channel goes through the tangent map at the primal.
+
+        Which piece an entry is on cannot be told of NaN: where the value is NaN, so is every channel.
+        """
         if not any(isinstance(o, Jet) for o in operands):
             return apply(*operands)
         full = [self._unfixed(o) if isinstance(o, Jet) and not self.ops.per_point else o for o in operands]
         primals = [primal(o) for o in full]
         value = apply(*primals)
+        undefined = self.xp.isnan(value)
+
+        def poisoned(xp: Any, given: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+            found = tangent(xp, given, tangents)
+            return xp.where(undefined, value, found)
+
+        return self._pieces(poisoned, value, full, batch_axis)
+
+    def _pieces(self, tangent: Callable[..., Any], value: Array, full: Sequence[Operand], batch_axis: int | None) -> Operand:
+        primals = [primal(o) for o in full]
         jets = [i for i, o in enumerate(full) if isinstance(o, Jet)]
         axis = batch_axis if batch_axis is not None else full[jets[0]].batch_axis
         parts: list[Array | None] = []
@@ -402,7 +420,7 @@ class JetOps:
         return Jet(value, tuple(parts), tuple(False for _ in parts), axis)
 
     def where(self, mask: Array, a: Operand, b: Operand) -> Operand:
-        """a where the mask holds, b elsewhere; the mask is constant."""
+        """a where the mask holds, b elsewhere, with the channels of the one that is taken; the mask is constant."""
         mask = primal(mask)
         if not isinstance(a, Jet) and not isinstance(b, Jet):
             return self.xp.where(mask, a, b)
@@ -411,7 +429,8 @@ class JetOps:
             zero = xp.zeros_like(next(t for t in tangents if t is not None))
             return xp.where(mask, *(zero if t is None else t for t in tangents))
 
-        return self.piecewise(tangent, lambda x, y: self.xp.where(mask, x, y), a, b)
+        full = [self._unfixed(o) if isinstance(o, Jet) and not self.ops.per_point else o for o in (a, b)]
+        return self._pieces(tangent, self.xp.where(mask, *(primal(o) for o in full)), full, None)
 
 
 def _python_sum(signs: Sequence[float], arrays: Sequence[Any]) -> Any:

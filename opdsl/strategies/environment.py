@@ -214,13 +214,15 @@ class Environment:
             case "sign":
                 return xp.sign(values[0])
             case "relu":
-                return xp.where(values[0] > 0, values[0], xp.zeros_like(values[0]))
+                return xp.where(values[0] <= 0, xp.zeros_like(values[0]), values[0])
             case "heaviside":
-                return xp.where(values[0] > 0, xp.ones_like(values[0]), xp.zeros_like(values[0]))
+                # Neither branch is taken of nan: it stays what it is.
+                step = xp.where(values[0] > 0, xp.ones_like(values[0]), values[0])
+                return xp.where(values[0] <= 0, xp.zeros_like(values[0]), step)
             case "max":
-                return xp.where(values[0] > values[1], values[0], values[1])
+                return xp.maximum(*values)
             case "min":
-                return xp.where(values[0] < values[1], values[0], values[1])
+                return xp.minimum(*values)
             case "atan2":
                 return xp.atan2(values[0], values[1])
         raise TypeError(f"unexpected function {name}")

@@ -144,8 +144,10 @@ class Differentiator:
         if all(d == ZERO for d in inner):
             return ZERO
         if function in ("min", "max"):
-            relation = "<=" if function == "min" else ">="
-            return where(Compare(relation, args[0], args[1]), inner[0], inner[1])
+            a, b = args
+            first, second = ("<=", ">") if function == "min" else (">=", "<")
+            # Of nan neither comparison holds: a + b is nan there.
+            return where(Compare(first, a, b), inner[0], where(Compare(second, a, b), inner[1], add(a, b)))
         if function == "atan2":
             y, x = args
             below = power(add(power(x, number(2)), power(y, number(2))), MINUS_ONE)
