@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import array_api_compat
@@ -74,7 +75,7 @@ def _with_batch_axes(graph: Graph, more: Graph) -> Graph:
 def _thin_ok(node: Node, values: Sequence[Value]) -> Node:
     """Whether a batch axis of length 1 passes: the points stay where they are, and no constant has a row per point."""
     ok = node.flexible and all(values[i].batch_axis == 0 for i in node.outputs)
-    return node if ok == node.flexible else Node(node.primitive, node.rule, node.inputs, node.outputs, node.apply, node.several, ok)
+    return node if ok == node.flexible else replace(node, flexible=ok)
 
 
 def _check_output(output: Array, x: Array, second: Array) -> None:

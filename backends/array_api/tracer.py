@@ -11,8 +11,9 @@ from typing import Any, Never
 
 from opdsl.errors import CaptureError
 from opdsl.jets import composite_rules
-from opdsl.jets.elementary import ELEMENTARY, power
+from opdsl.jets.elementary import power
 from opdsl.jets.graph import (
+    OTHER,
     Bilinear,
     Composed,
     Constant,
@@ -25,6 +26,7 @@ from opdsl.jets.graph import (
     Sum,
     Value,
 )
+from opdsl.jets.operations import OPERATIONS
 
 Array = Any
 
@@ -96,7 +98,8 @@ class Recorder:
             rule = _filled(rule, slots)
         result = run(*arrays)
         outputs = tuple(self.new(r) for r in (result if several else (result,)))
-        self.nodes.append(Node(primitive, rule, tuple(numbers), outputs, run, several, flexible))
+        operation = OPERATIONS.get(primitive, OTHER)
+        self.nodes.append(Node(primitive, rule, tuple(numbers), outputs, run, several, flexible, operation))
         made = tuple(Tracer(self, n, r) for n, r in zip(outputs, result if several else (result,), strict=True))
         return made if several else made[0]
 
@@ -249,22 +252,22 @@ class Namespace:
     # ------------------------------------------------------------------------------------------------- two operands
 
     def add(self, a: Any, b: Any) -> Any:
-        return self._record("add", Sum((1.0, 1.0)), lambda x, y: x + y, a, b, flexible=True)
+        return self._record("add", _rule("add"), lambda x, y: x + y, a, b, flexible=True)
 
     def subtract(self, a: Any, b: Any) -> Any:
-        return self._record("subtract", Sum((1.0, -1.0)), lambda x, y: x - y, a, b, flexible=True)
+        return self._record("subtract", _rule("subtract"), lambda x, y: x - y, a, b, flexible=True)
 
     def negative(self, a: Any) -> Any:
-        return self._record("negative", Sum((-1.0,)), lambda x: -x, a, flexible=True)
+        return self._record("negative", _rule("negative"), lambda x: -x, a, flexible=True)
 
     def positive(self, a: Any) -> Any:
         return a
 
     def multiply(self, a: Any, b: Any) -> Any:
-        return self._record("multiply", Bilinear(), lambda x, y: x * y, a, b, flexible=True)
+        return self._record("multiply", _rule("multiply"), lambda x, y: x * y, a, b, flexible=True)
 
     def divide(self, a: Any, b: Any) -> Any:
-        return self._record("divide", Composed(composite_rules.divide), lambda x, y: x / y, a, b, flexible=True)
+        return self._record("divide", _rule("divide"), lambda x, y: x / y, a, b, flexible=True)
 
     def pow(self, a: Any, b: Any) -> Any:
         if isinstance(b, int | float):
@@ -282,16 +285,16 @@ class Namespace:
         return self.sum(self.multiply(a, b), axis=axis)
 
     def atan2(self, a: Any, b: Any) -> Any:
-        return self._record("atan2", Composed(composite_rules.atan2), self._recorder.xp.atan2, a, b)
+        return self._record("atan2", _rule("atan2"), self._recorder.xp.atan2, a, b)
 
     def hypot(self, a: Any, b: Any) -> Any:
-        return self._record("hypot", Composed(composite_rules.square_root_of_squares), self._recorder.xp.hypot, a, b)
+        return self._record("hypot", _rule("hypot"), self._recorder.xp.hypot, a, b)
 
     def logaddexp(self, a: Any, b: Any) -> Any:
-        return self._record("logaddexp", Composed(composite_rules.logaddexp), self._recorder.xp.logaddexp, a, b)
+        return self._record("logaddexp", _rule("logaddexp"), self._recorder.xp.logaddexp, a, b)
 
     def copysign(self, a: Any, b: Any) -> Any:
-        return self._record("copysign", Composed(composite_rules.copysign), self._recorder.xp.copysign, *self._wide(a, b))
+        return self._record("copysign", _rule("copysign"), self._recorder.xp.copysign, *self._wide(a, b))
 
     def remainder(self, a: Any, b: Any) -> Any:
         whole = self._record("floor_divide", Constant(), self._recorder.xp.floor_divide, a, b)
@@ -299,23 +302,23 @@ class Namespace:
 
     def maximum(self, a: Any, b: Any) -> Any:
         xp = self._recorder.xp
-        return self._record("maximum", PiecewiseLinear(composite_rules.maximum_tangent), xp.maximum, *self._wide(a, b))
+        return self._record("maximum", _rule("maximum"), xp.maximum, *self._wide(a, b))
 
     def minimum(self, a: Any, b: Any) -> Any:
         xp = self._recorder.xp
-        return self._record("minimum", PiecewiseLinear(composite_rules.minimum_tangent), xp.minimum, *self._wide(a, b))
+        return self._record("minimum", _rule("minimum"), xp.minimum, *self._wide(a, b))
 
     def clip(self, a: Any, min: Any = None, max: Any = None) -> Any:
         xp = self._recorder.xp
         low, high = (-xp.inf if min is None else min), (xp.inf if max is None else max)
         operands = (self._wide(low, a)[0], a, self._wide(high, a)[0])
-        return self._record("clip", PiecewiseLinear(composite_rules.clamp_tangent), lambda l, h, u: xp.clip(h, l, u), *operands)
+        return self._record("clip", _rule("clip"), lambda l, h, u: xp.clip(h, l, u), *operands)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         xp = self._recorder.xp
         a, b = self._wide(a, b)
         return self._record(
-            "where", Composed(lambda ops, m, x, y: ops.where(m, x, y)), lambda m, x, y: xp.where(m, x, y), condition, a, b
+            "where", _rule("where"), lambda m, x, y: xp.where(m, x, y), condition, a, b
         )
 
     def _wide(self, a: Any, b: Any) -> tuple[Any, Any]:
@@ -420,6 +423,12 @@ def _size(a: Any, axis: Any) -> int:
     return count
 
 
+def _rule(name: str) -> Rule:
+    rule = OPERATIONS[name].rule
+    assert rule is not None
+    return rule
+
+
 def _define(name: str, rule: Rule, *, shape: bool = False, constant: bool = False) -> None:
     """A namespace function of one array (and static arguments)."""
 
@@ -431,14 +440,14 @@ def _define(name: str, rule: Rule, *, shape: bool = False, constant: bool = Fals
     setattr(Namespace, name, function)
 
 
-for _n in ("exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sqrt square reciprocal").split():
-    _define(_n, Elementwise(ELEMENTARY[_n]))
+for _n in "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sqrt square reciprocal".split():
+    _define(_n, _rule(_n))
 for _n in "reshape permute_dims expand_dims squeeze flip roll broadcast_to take moveaxis tile repeat".split():
-    _define(_n, Linear(), shape=True)
+    _define(_n, _rule(_n), shape=True)
 for _n in ("sign floor ceil round trunc isnan isinf isfinite zeros_like ones_like full_like argmax argmin argsort logical_not any all "
            "signbit").split():  # fmt: skip
-    _define(_n, Constant())
-_define("abs", PiecewiseLinear(composite_rules.abs_tangent))
+    _define(_n, _rule(_n))
+_define("abs", _rule("abs"))
 
 
 def _comparison(name: str) -> None:
@@ -446,7 +455,7 @@ def _comparison(name: str) -> None:
         found = {"less": lambda x, y: x < y, "less_equal": lambda x, y: x <= y, "greater": lambda x, y: x > y,
                  "greater_equal": lambda x, y: x >= y, "equal": lambda x, y: x == y,
                  "not_equal": lambda x, y: x != y}.get(name) or getattr(self._recorder.xp, name)  # fmt: skip
-        return self._record(name, Constant(), found, a, b)
+        return self._record(name, _rule(name), found, a, b)
 
     setattr(Namespace, name, function)
 

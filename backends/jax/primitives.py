@@ -23,30 +23,39 @@ from opdsl.jets.elementary import ELEMENTARY, Elementary, power
 from opdsl.jets.first_derivative import announced
 from opdsl.jets.graph import (
     Array,
-    Bilinear,
     Composed,
     Constant,
     Derived,
     Elementwise,
     Linear,
+    Operation,
     PiecewiseLinear,
     Rule,
-    Sum,
     chooses,
 )
+from opdsl.jets.operations import OPERATIONS, means, meant, operation_of
 from opdsl.jets.propagate import JetOps
-from opdsl.jets.special_functions import SPECIAL
 
 Operand = Any
 
 
-Entry = Rule | Callable[[Equation], Rule]
+Entry = Operation | Rule | Callable[[Equation], Rule]
 
 
 def rule_for(equation: Equation) -> Rule:
     """The rule of a primitive. One that is not in the table goes by its first derivative, with a warning."""
-    entry = TABLE.get(equation.primitive, _unlisted)
-    return entry if isinstance(entry, Rule) else entry(equation)
+    return _rule(TABLE.get(equation.primitive, _unlisted), equation)
+
+
+def _rule(entry: Entry, equation: Equation) -> Rule:
+    found = entry.rule if isinstance(entry, Operation) else entry if isinstance(entry, Rule) else entry(equation)
+    assert found is not None
+    return found
+
+
+def named(primitive: str) -> Operation:
+    """Which operation a primitive, or a function of JAX's library, is."""
+    return operation_of(TABLE.get(primitive) or FUNCTIONS.get(primitive))
 
 
 @chooses(Derived)
@@ -73,17 +82,20 @@ def _family(make: Callable[..., Elementary]) -> Callable[[Equation], Rule]:
     return entry
 
 
+@means("pow")
 @chooses(Elementwise, Composed)
 def _pow(equation: Equation) -> Rule:
     exponent = equation.known[1]
     return Composed(composite_rules.power_of) if exponent is None else Elementwise(power(exponent))
 
 
+@means("pow")
 @chooses(Elementwise)
 def _integer_pow(equation: Equation) -> Rule:
     return Elementwise(power(equation.params["y"]))
 
 
+@means("abs")
 @chooses(PiecewiseLinear, Composed)
 def _abs(equation: Equation) -> Rule:
     if not jnp.issubdtype(equation.dtypes[0], jnp.complexfloating):
@@ -101,6 +113,13 @@ def _rem_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | N
     return other if d_a is None else d_a + other
 
 
+@means("slice")
+@chooses(Linear)
+def _dynamic_slice(_equation: Equation) -> Rule:
+    return Linear((0,))
+
+
+@means("astype")
 @chooses(Linear, Constant)
 def _convert(equation: Equation) -> Rule:
     return Linear() if jnp.issubdtype(equation.params["new_dtype"], jnp.inexact) else Constant()
@@ -109,6 +128,7 @@ def _convert(equation: Equation) -> Rule:
 # --------------------------------------------------------------------------------------------------- selection
 
 
+@means("where")
 @chooses(Linear)
 def _select_n(equation: Equation) -> Rule:
     return Linear(tuple(range(1, len(equation.shapes))))
@@ -287,26 +307,35 @@ def _cumulative(combine: Callable[[Any, Operand, Operand], Operand]) -> Callable
 
 # ---------------------------------------------------------------------------------------------------- the table
 
-_ELEMENTWISE = {
-    "exp": "exp", "exp2": "exp2", "expm1": "expm1", "log": "log", "log1p": "log1p", "sqrt": "sqrt", "rsqrt": "rsqrt",
-    "cbrt": "cbrt", "square": "square", "sin": "sin", "cos": "cos", "tan": "tan", "asin": "asin", "acos": "acos",
-    "atan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "asinh": "asinh", "acosh": "acosh", "atanh": "atanh",
-    "logistic": "sigmoid", "erf": "erf", "erfc": "erfc", "erf_inv": "erfinv",
+_SAME = (
+    "exp exp2 expm1 log log1p sqrt rsqrt cbrt square sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc "
+    "lgamma digamma bessel_i0e bessel_i1e atan2 floor ceil round sign argmax argmin reshape squeeze expand_dims slice split copy "
+    "stack tile pad fft real imag conj complex"
+).split()
+"""Primitives with the name of their operation."""
+
+_NAMES = {
+    "logistic": "sigmoid", "erf_inv": "erfinv", "add": "add", "add_any": "add", "sub": "subtract", "neg": "negative",
+    "mul": "multiply", "div": "divide", "dot_general": "matmul", "ragged_dot": "tensordot", "ragged_dot_general": "tensordot",
+    "conv_general_dilated": "convolution", "max": "maximum", "min": "minimum", "clamp": "clip",
+    "broadcast_in_dim": "broadcast_to", "transpose": "permute_dims", "copy_p": "copy", "pbroadcast": "copy", "rev": "flip",
+    "concatenate": "concat", "unstack": "linear", "reduce_sum": "sum", "cumsum": "cumulative_sum",
+    "reduce_window_sum": "window_sum", "psum": "window_sum", "psum_invariant": "window_sum", "is_finite": "isfinite",
+    "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
 }  # fmt: skip
+"""The operation of a primitive with a name of its own."""
 
 _CONSTANT = (
-    "floor", "ceil", "round", "sign", "is_finite", "nextafter", "eq", "ne", "lt", "le", "gt", "ge", "eq_to", "lt_to",
+    "nextafter", "eq_to", "lt_to",
     "le_to", "and", "or", "xor", "not", "shift_left", "shift_right_logical", "shift_right_arithmetic", "population_count",
-    "clz", "argmax", "argmin", "reduce_and", "reduce_or", "reduce_xor", "iota", "stop_gradient", "bitcast_convert_type",
+    "clz", "reduce_and", "reduce_or", "reduce_xor", "iota", "stop_gradient", "bitcast_convert_type",
     "random_bits", "random_seed", "random_split", "random_fold_in", "random_wrap", "random_unwrap", "random_clone",
     "threefry2x32", "rng_bit_generator", "rng_uniform", "axis_index", "create_token", "after_all", "empty", "empty2",
 )  # fmt: skip
 
 _LINEAR = (
-    "neg", "reshape", "broadcast_in_dim", "transpose", "squeeze", "expand_dims", "rev", "slice", "split", "concatenate",
-    "pad", "reduce_sum", "cumsum", "copy", "copy_p", "real", "imag", "conj", "complex", "fft", "reduce_precision",
-    "device_put", "optimization_barrier", "sharding_constraint", "name", "reduce_window_sum", "psum", "psum_invariant",
-    "stack", "unstack", "all_gather", "all_to_all", "ppermute", "pvary", "pbroadcast", "reduce_scatter", "tile",
+    "reduce_precision", "device_put", "optimization_barrier", "sharding_constraint", "name", "all_gather", "all_to_all",
+    "ppermute", "pvary", "reduce_scatter",
 )  # fmt: skip
 
 _BY_DERIVATIVE = (
@@ -316,69 +345,53 @@ _BY_DERIVATIVE = (
 )  # fmt: skip
 
 TABLE: dict[str, Entry] = {
-    **{name: Elementwise(ELEMENTARY[function]) for name, function in _ELEMENTWISE.items()},
-    **dict.fromkeys(_CONSTANT, Constant()),
-    **dict.fromkeys(_LINEAR, Linear()),
-    "add": Sum((1.0, 1.0)),
-    "add_any": Sum((1.0, 1.0)),
-    "sub": Sum((1.0, -1.0)),
-    "mul": Bilinear(),
-    "div": Composed(composite_rules.divide),
-    "dot_general": Bilinear(),
-    "ragged_dot": Bilinear(),
-    "ragged_dot_general": Bilinear(),
-    "conv_general_dilated": Bilinear(),
+    **{name: OPERATIONS[name] for name in _SAME},
+    **{name: OPERATIONS[meant] for name, meant in _NAMES.items()},
+    **dict.fromkeys(_CONSTANT, OPERATIONS["constant"]),
+    **dict.fromkeys(_LINEAR, OPERATIONS["linear"]),
     "pow": _pow,
     "integer_pow": _integer_pow,
-    "atan2": Composed(composite_rules.atan2),
     "abs": _abs,
-    "max": PiecewiseLinear(composite_rules.maximum_tangent),
-    "min": PiecewiseLinear(composite_rules.minimum_tangent),
-    "clamp": PiecewiseLinear(composite_rules.clamp_tangent),
-    "rem": PiecewiseLinear(_rem_tangent),
+    "rem": meant("remainder", PiecewiseLinear(_rem_tangent)),
     "convert_element_type": _convert,
     "select_n": _select_n,
-    "gather": Linear((0,)),
-    "dynamic_slice": Linear((0,)),
-    "dynamic_update_slice": Linear((0, 1)),
-    "scatter": Linear((0, 2)),
-    "scatter-add": Linear((0, 2)),
-    "scatter_add": Linear((0, 2)),
-    "scatter-sub": Linear((0, 2)),
-    "scatter-mul": _scatter_mul,
-    "scatter_mul": _scatter_mul,
-    "sort": _sort,
-    "top_k": _top_k,
-    "reduce_max": _extremum(True),
-    "reduce_min": _extremum(False),
-    "reduce_prod": _product,
-    "cumprod": _cumulative(lambda ops, a, b: ops.mul(a, b)),
-    "cumlogsumexp": _cumulative(composite_rules.logaddexp),
-    "cummax": _running_extremum(lax.cummax),
-    "cummin": _running_extremum(lax.cummin),
-    "reduce_window_max": _tangent_by_jvp,
-    "reduce_window_min": _tangent_by_jvp,
+    "gather": meant("take", Linear((0,))),
+    "dynamic_slice": _dynamic_slice,
+    "dynamic_update_slice": meant("scatter", Linear((0, 1))),
+    "scatter": meant("scatter", Linear((0, 2))),
+    "scatter-add": meant("scatter", Linear((0, 2))),
+    "scatter_add": meant("scatter", Linear((0, 2))),
+    "scatter-sub": meant("scatter", Linear((0, 2))),
+    "scatter-mul": meant("scatter", _scatter_mul),
+    "scatter_mul": meant("scatter", _scatter_mul),
+    "sort": meant("sort", _sort),
+    "top_k": meant("top_k", _top_k),
+    "reduce_max": meant("max", _extremum(True)),
+    "reduce_min": meant("min", _extremum(False)),
+    "reduce_prod": meant("prod", _product),
+    "cumprod": meant("cumulative_prod", _cumulative(lambda ops, a, b: ops.mul(a, b))),
+    "cumlogsumexp": meant("cumulative_logsumexp", _cumulative(composite_rules.logaddexp)),
+    "cummax": meant("cumulative_max", _running_extremum(lax.cummax)),
+    "cummin": meant("cumulative_min", _running_extremum(lax.cummin)),
+    "reduce_window_max": meant("max", _tangent_by_jvp),
+    "reduce_window_min": meant("min", _tangent_by_jvp),
     "select_and_scatter_add": linear_at(0),
     "select_and_gather_add": linear_at(0),
-    "lgamma": Elementwise(SPECIAL["lgamma"]),
-    "digamma": Elementwise(SPECIAL["digamma"]),
-    "polygamma": _family(special_functions.polygamma),
-    "bessel_i0e": Elementwise(SPECIAL["bessel_i0e"]),
-    "bessel_i1e": Elementwise(SPECIAL["bessel_i1e"]),
-    "igamma": _family(lambda a: special_functions.incomplete_gamma(a, upper=False)),
-    "igammac": _family(lambda a: special_functions.incomplete_gamma(a, upper=True)),
-    "regularized_incomplete_beta": _family(special_functions.incomplete_beta),
-    "zeta": _family(special_functions.hurwitz_zeta),
-    "scan": control_flow.scan,
-    "while": control_flow.while_loop,
-    "cond": control_flow.cond,
-    "triangular_solve": linear_or_derivative(1),
-    "custom_linear_solve": _linear_solve,
-    "linear_solve": _linear_solve,
-    "tridiagonal_solve": linear_or_derivative(3),
-    "custom_jvp_call": by_first_derivative,
-    "custom_vjp_call": by_first_derivative,
-    "custom_vjp_call_jaxpr": by_first_derivative,
+    "polygamma": meant("polygamma", _family(special_functions.polygamma)),
+    "igamma": meant("gammainc", _family(lambda a: special_functions.incomplete_gamma(a, upper=False))),
+    "igammac": meant("gammaincc", _family(lambda a: special_functions.incomplete_gamma(a, upper=True))),
+    "regularized_incomplete_beta": meant("betainc", _family(special_functions.incomplete_beta)),
+    "zeta": meant("zeta", _family(special_functions.hurwitz_zeta)),
+    "scan": meant("loop", control_flow.scan),
+    "while": meant("loop", control_flow.while_loop),
+    "cond": meant("branch", control_flow.cond),
+    "triangular_solve": meant("solve_triangular", linear_or_derivative(1)),
+    "custom_linear_solve": meant("solve", _linear_solve),
+    "linear_solve": meant("solve", _linear_solve),
+    "tridiagonal_solve": meant("solve", linear_or_derivative(3)),
+    "custom_jvp_call": meant("custom", by_first_derivative),
+    "custom_vjp_call": meant("custom", by_first_derivative),
+    "custom_vjp_call_jaxpr": meant("custom", by_first_derivative),
     **dict.fromkeys(_BY_DERIVATIVE, by_first_derivative),
 }
 
@@ -408,6 +421,7 @@ def _expn(equation: Equation) -> Rule:
     return by_first_derivative(equation) if number is None else Elementwise(special_functions.exponential_integral(int(number)))
 
 
+@means("leaky_relu")
 @chooses(PiecewiseLinear, Composed)
 def _leaky(equation: Equation) -> Rule:
     """`jax.nn.leaky_relu`: the slope is an operand, or stands in the body."""
@@ -418,6 +432,7 @@ def _leaky(equation: Equation) -> Rule:
     return PiecewiseLinear(composite_rules.leaky_tangent(slope))
 
 
+@means("clip")
 @chooses(PiecewiseLinear)
 def _clip(equation: Equation) -> Rule:
     """`jnp.clip`: (array, low, high), or (array, bound) where the body tells which."""
@@ -437,19 +452,15 @@ _ARITY = {"logaddexp": (2,), "xlogy": (2,), "clip": (2, 3), "leaky_relu": (1, 2)
 """How many operands a function of the library has here, where it is not one; calls with others are inlined."""
 
 FUNCTIONS: dict[str, Entry] = {
-    "expn": _expn,
-    "gelu": _gelu,
-    "relu": PiecewiseLinear(composite_rules.relu_tangent),
-    "relu6": PiecewiseLinear(composite_rules.saturated_tangent(0.0, 6.0)),
-    "hard_tanh": PiecewiseLinear(composite_rules.saturated_tangent(-1.0, 1.0)),
+    "expn": meant("expn", _expn),
+    "gelu": meant("gelu", _gelu),
+    "relu": OPERATIONS["relu"],
+    "relu6": OPERATIONS["relu6"],
+    "hard_tanh": OPERATIONS["hardtanh"],
     "leaky_relu": _leaky,
     "clip": _clip,
-    "log_ndtr": Elementwise(ELEMENTARY["log_ndtr"]),
-    "silu": Elementwise(ELEMENTARY["silu"]),
-    "softplus": Elementwise(ELEMENTARY["softplus"]),
-    "log_sigmoid": Elementwise(ELEMENTARY["log_sigmoid"]),
-    "sinc": Elementwise(ELEMENTARY["sinc"]),
-    "logaddexp": Composed(composite_rules.logaddexp),
+    "log_ndtr": OPERATIONS["log_ndtr"],
+    **{name: OPERATIONS[name] for name in ("silu", "softplus", "log_sigmoid", "sinc", "logaddexp")},
     "xlogy": Composed(_xlogy),
 }
 """Functions of JAX's own library that arrive as one call. Inlining them would be right almost everywhere but loses the
@@ -465,4 +476,4 @@ def known_function(name: str | None, equation: Equation) -> Rule | None:
     entry = FUNCTIONS.get(name or "")
     if entry is None or equation.several or len(equation.shapes) not in _ARITY.get(name or "", (1,)):
         return None
-    return entry if isinstance(entry, Rule) else entry(equation)
+    return _rule(entry, equation)

@@ -16,10 +16,14 @@ import numpy as np
 
 from opdsl.backends.jax.calls import CALLS, bare, binder, library_name
 from opdsl.backends.jax.equation import Equation
-from opdsl.backends.jax.primitives import INLINED, known_function, rule_for
+from opdsl.backends.jax.primitives import INLINED, known_function, named, rule_for
 from opdsl.backends.jax.structural_key import NoKeyError, StructuralKey, array_key, equation_key
 from opdsl.jets.first_derivative import Inner
 from opdsl.jets.graph import Array, Constant, Graph, Linear, Node, Rule, Value
+from opdsl.jets.operations import OPERATIONS
+
+_OWN = {"literal": OPERATIONS["constant"], "take": OPERATIONS["take"], "stack": OPERATIONS["stack"]}
+"""Nodes of our own making."""
 
 UNROLL = 4
 """Scans up to this length are written out: the graph stays a straight line and nothing is stacked."""
@@ -79,7 +83,8 @@ class GraphBuilder:
         several: bool,
         key: Callable[[], Hashable],
     ) -> None:
-        node = Node(name, rule, tuple(inputs), tuple(outputs), apply, several=several)
+        operation = _OWN[name] if name in _OWN else named(name)
+        node = Node(name, rule, tuple(inputs), tuple(outputs), apply, several=several, operation=operation)
         self.nodes.append(node)
         self._keys.append(lambda: (name, node.inputs, node.outputs, key()))
         if not isinstance(rule, Constant) and any(i in self.dependent for i in inputs):

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from opdsl.backends.torch.bessel import BY_OPERATOR
 from opdsl.backends.torch.derivative import TangentProgram, tangent_program
-from opdsl.backends.torch.primitives import Facts, rule_of
+from opdsl.backends.torch.primitives import Facts, named, rule_of
 from opdsl.backends.torch.tape import AtenCall, Rows, Step, Stopped, Tape, aten
 from opdsl.errors import RowMixingError
 from opdsl.jets.first_derivative import Inner
@@ -184,7 +184,7 @@ class Builder:
         self.signature.append(
             (str(call.op), call.args, tuple(sorted(call.kwargs.items())), inputs, outputs, step.stopped, flexible)
         )
-        return Node(str(call.op), rule, inputs, outputs, apply, step.several, flexible)
+        return Node(str(call.op), rule, inputs, outputs, apply, step.several, flexible, named(call.op))
 
     def _sized(self, step: Step) -> tuple[AtenCall, bool]:
         """The call with its sizes made to follow the number of points; and whether all of them do."""

@@ -20,9 +20,21 @@ from opdsl.errors import MissingRuleError
 from opdsl.jets import composite_rules, first_derivative, special_functions
 from opdsl.jets.elementary import ELEMENTARY, Elementary, exponential, power
 from opdsl.jets.first_derivative import Inner, announced
-from opdsl.jets.graph import Bilinear, Composed, Constant, Derived, Elementwise, Linear, PiecewiseLinear, Rule, Sum, chooses
+from opdsl.jets.graph import (
+    Bilinear,
+    Composed,
+    Constant,
+    Derived,
+    Elementwise,
+    Linear,
+    Operation,
+    PiecewiseLinear,
+    Rule,
+    Sum,
+    chooses,
+)
+from opdsl.jets.operations import OPERATIONS, meant, operation_of
 from opdsl.jets.propagate import JetOps
-from opdsl.jets.special_functions import SPECIAL
 
 
 @dataclass(frozen=True)
@@ -82,10 +94,25 @@ TABLE: dict[str, Entry] = {}
 """The registry: what the documentation lists and the capture looks up."""
 
 
-def enter(names: str, entry: Entry | Rule) -> None:
-    """Register a rule, or a function that chooses one, for operators separated by spaces."""
+def enter(names: str, entry: Entry | Rule | str, operation: str = "") -> None:
+    """Register an operation of the vocabulary, a rule, or a function that chooses one, for operators separated by spaces.
+
+    ``operation`` says which operation it is that such a rule is for.
+    """
     for name in names.split():
-        TABLE[name] = entry if callable(entry) else _always(entry)
+        if isinstance(entry, str):
+            known = OPERATIONS[entry]
+            assert known.rule is not None
+            TABLE[name] = meant(entry, known.rule)
+        elif operation:
+            TABLE[name] = meant(operation, entry)
+        else:
+            TABLE[name] = entry if callable(entry) else _always(entry)
+
+
+def named(op: Any) -> Operation:
+    """Which operation an operator is."""
+    return operation_of(lookup(op))
 
 
 def _always(rule: Rule) -> Entry:
@@ -233,14 +260,13 @@ def _power(facts: Facts) -> Rule:
     return Composed(composite_rules.power_of)
 
 
-enter("add.Tensor add.Scalar", _signed(1.0))
-enter("sub.Tensor sub.Scalar", _signed(-1.0))
-enter("rsub.Tensor rsub.Scalar", _reversed_difference)
-enter("neg", Sum((-1.0,)))
-enter("mul.Tensor mul.Scalar", _product)
-enter("div.Tensor div.Scalar div.Tensor_mode div.Scalar_mode", _quotient)
-enter("pow", _power)
-enter("float_power", _power)
+enter("add.Tensor add.Scalar", _signed(1.0), "add")
+enter("sub.Tensor sub.Scalar", _signed(-1.0), "subtract")
+enter("rsub.Tensor rsub.Scalar", _reversed_difference, "subtract")
+enter("neg", "negative")
+enter("mul.Tensor mul.Scalar", _product, "multiply")
+enter("div.Tensor div.Scalar div.Tensor_mode div.Scalar_mode", _quotient, "divide")
+enter("pow float_power", _power, "pow")
 
 
 def _remainder(facts: Facts) -> Rule:
@@ -263,25 +289,20 @@ enter("fmod remainder", _remainder)
 # --------------------------------------------------------------------------------------------- functions of one number
 
 for _name in ("exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal square sin cos tan asin acos atan sinh cosh tanh asinh "
-              "acosh atanh sigmoid erf erfc erfinv silu sinc").split():  # fmt: skip
-    enter(_name, Elementwise(ELEMENTARY[_name]))
-for _name in "log_ndtr ndtr ndtri erfcx".split():
-    enter(f"special_{_name}", Elementwise(ELEMENTARY[_name]))
-enter("prims::erfcx", Elementwise(ELEMENTARY["erfcx"]))
-enter("prims::ndtri", Elementwise(ELEMENTARY["ndtri"]))
-
-
-enter("lgamma prims::lgamma", Elementwise(SPECIAL["lgamma"]))
-enter("digamma prims::digamma", Elementwise(SPECIAL["digamma"]))
+              "acosh atanh sigmoid erf erfc erfinv silu sinc lgamma digamma").split():  # fmt: skip
+    enter(_name, _name)
+for _name in "log_ndtr ndtr ndtri erfcx spherical_bessel_j0".split():
+    enter(f"special_{_name}", _name)
+for _name in "erfcx ndtri lgamma digamma".split():
+    enter(f"prims::{_name}", _name)
 enter("polygamma", chooses(Elementwise)(lambda facts: Elementwise(special_functions.polygamma(int(facts["n"])))))
 for _name in "i0e i1e bessel_j0 bessel_j1 bessel_y0 bessel_y1".split():
-    enter(f"special_{_name}", Elementwise(SPECIAL[f"bessel_{_name.removeprefix('bessel_')}"]))
-enter("i0 special_modified_bessel_i0", Elementwise(SPECIAL["bessel_i0"]))
-enter("special_i1 special_modified_bessel_i1", Elementwise(SPECIAL["bessel_i1"]))
+    enter(f"special_{_name}", f"bessel_{_name.removeprefix('bessel_')}")
+enter("i0 special_modified_bessel_i0", "bessel_i0")
+enter("special_i1 special_modified_bessel_i1", "bessel_i1")
 for _name in "k0 k1".split():
-    enter(f"special_modified_bessel_{_name}", Elementwise(SPECIAL[f"bessel_{_name}"]))
-    enter(f"special_scaled_modified_bessel_{_name}", Elementwise(SPECIAL[f"bessel_{_name}e"]))
-enter("special_spherical_bessel_j0", Elementwise(SPECIAL["spherical_bessel_j0"]))
+    enter(f"special_modified_bessel_{_name}", f"bessel_{_name}")
+    enter(f"special_scaled_modified_bessel_{_name}", f"bessel_{_name}e")
 
 
 def _family(make: Callable[[Any], Elementary], parameter: str, variable: str) -> Entry:
@@ -314,20 +335,24 @@ def _modulus(facts: Facts) -> Rule:
     return Composed(lambda ops, a: composite_rules.square_root_of_squares(ops, ops.linear(torch.real, a), ops.linear(torch.imag, a)))
 
 
-enter("abs prims::abs", _modulus)
+enter("abs prims::abs", _modulus, "abs")
 
 
-enter("relu", tangent(composite_rules.relu_tangent, "self"))
+enter("relu", tangent(composite_rules.relu_tangent, "self"), "relu")
 enter("frac", PiecewiseLinear(lambda xp, primals, tangents: tangents[0]))
-enter("maximum", tangent(composite_rules.maximum_tangent, "self", "other"))
-enter("minimum", tangent(composite_rules.minimum_tangent, "self", "other"))
-enter("fmax", tangent(composite_rules.number_maximum_tangent, "self", "other"))
-enter("fmin", tangent(composite_rules.number_minimum_tangent, "self", "other"))
-enter("atan2", composed(composite_rules.atan2, "self", "other"))
-enter("hypot", composed(composite_rules.square_root_of_squares, "self", "other"))
-enter("logaddexp", composed(composite_rules.logaddexp, "self", "other"))
-enter("sgn sign floor ceil round trunc heaviside zeros_like ones_like full_like rand_like randn_like bernoulli empty_like "
-      "nextafter floor_divide new_zeros new_ones new_full new_empty signbit isnan isinf isfinite", Constant())  # fmt: skip
+enter("maximum", tangent(composite_rules.maximum_tangent, "self", "other"), "maximum")
+enter("minimum", tangent(composite_rules.minimum_tangent, "self", "other"), "minimum")
+enter("fmax", tangent(composite_rules.number_maximum_tangent, "self", "other"), "fmax")
+enter("fmin", tangent(composite_rules.number_minimum_tangent, "self", "other"), "fmin")
+enter("atan2", composed(composite_rules.atan2, "self", "other"), "atan2")
+enter("hypot", composed(composite_rules.square_root_of_squares, "self", "other"), "hypot")
+enter("logaddexp", composed(composite_rules.logaddexp, "self", "other"), "logaddexp")
+for _name in "sign floor ceil round trunc zeros_like ones_like full_like floor_divide signbit isnan isinf isfinite".split():
+    enter(_name, _name)
+enter("sgn", "sign")
+for _name, _meant in {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}.items():
+    enter(_name, _meant)
+enter("heaviside rand_like randn_like bernoulli empty_like nextafter new_zeros new_ones new_full new_empty", "constant")
 
 
 @chooses(PiecewiseLinear)
@@ -384,17 +409,17 @@ def _gelu(facts: Facts) -> Rule:
     return Composed(composite_rules.gelu_tanh) if facts["approximate"] == "tanh" else Elementwise(ELEMENTARY["gelu"])
 
 
-enter("clamp clamp_min clamp_max", _clamp)
-enter("hardtanh", _hardtanh)
-enter("leaky_relu", _leaky)
-enter("softshrink hardshrink", _shrunk)
+enter("clamp clamp_min clamp_max", _clamp, "clip")
+enter("hardtanh", _hardtanh, "hardtanh")
+enter("leaky_relu", _leaky, "leaky_relu")
+enter("softshrink hardshrink", _shrunk, "shrink")
 enter("softplus", _softplus)
-enter("elu", _elu)
-enter("gelu", _gelu)
+enter("elu", _elu, "elu")
+enter("gelu", _gelu, "gelu")
 enter("log_sigmoid_forward", Composed(lambda ops, a: (ops.elementwise("log_sigmoid", a), ops.xp.zeros_like(ops.primal(a)))))
-enter("_prelu_kernel", Composed(composite_rules.prelu))
-enter("copysign", composed(composite_rules.copysign, "self", "other"))
-enter("where.self", Composed(lambda ops, mask, a, b: ops.where(mask, a, b)))
+enter("_prelu_kernel", "leaky_relu")
+enter("copysign", composed(composite_rules.copysign, "self", "other"), "copysign")
+enter("where.self", "where")
 enter("masked_fill.Scalar masked_fill.Tensor", lambda facts: Composed(
     lambda ops, a, mask, *v: ops.where(mask, v[0] if v else torch.full_like(ops.primal(a), facts["value"]), a)))  # fmt: skip
 enter("_softmax softmax.int", lambda facts: Composed(lambda ops, a: composite_rules.softmax(ops, a, facts.axis())))
@@ -405,10 +430,16 @@ enter("sigmoid_backward", Composed(lambda ops, g, y: ops.mul(g, ops.mul(y, ops.s
 
 # Torch's reference decompositions end in these.
 enter("prims::where", composed(lambda ops, mask, a, b: ops.where(mask, a, b), "pred", "a", "b"))
-enter("prims::device_put prims::broadcast_in_dim prims::view_of prims::transpose prims::sum", Linear())
+enter("prims::device_put", "linear")
+for _name, _meant in {"broadcast_in_dim": "broadcast_to", "view_of": "copy", "transpose": "permute_dims", "sum": "sum"}.items():
+    enter(f"prims::{_name}", _meant)
 
 # --------------------------------------------------------------------------------------------------------- bilinear maps
 
-enter("mm bmm mv dot vdot matmul outer ger linalg_cross tensordot", Bilinear())
-enter("einsum", _product)
-enter("convolution convolution_overrideable", Bilinear())
+enter("mm matmul", "matmul")
+enter("bmm mv tensordot", "tensordot")
+enter("dot vdot", "vecdot")
+enter("outer ger", "outer")
+enter("linalg_cross", "cross")
+enter("einsum", _product, "einsum")
+enter("convolution convolution_overrideable", "convolution")

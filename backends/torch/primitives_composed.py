@@ -45,8 +45,9 @@ def _reordered(facts: Facts) -> Rule:
     return Composed(build) if facts.operands[0].dim() else Linear()
 
 
-enter("max.dim min.dim median.dim nanmedian.dim kthvalue mode", _along_axis)
-enter("sort topk cummax cummin", _reordered)
+enter("max.dim min.dim median.dim nanmedian.dim kthvalue mode", _along_axis, "max")
+for _name, _meant in {"sort": "sort", "topk": "top_k", "cummax": "cumulative_max", "cummin": "cumulative_min"}.items():
+    enter(_name, _reordered, _meant)
 
 
 def _whole(largest: bool) -> Entry:
@@ -65,10 +66,10 @@ def _extremum(largest: bool) -> Entry:
     return entry
 
 
-enter("max.default", _whole(True))
-enter("min.default", _whole(False))
-enter("amax", _extremum(True))
-enter("amin", _extremum(False))
+enter("max.default", _whole(True), "max")
+enter("min.default", _whole(False), "min")
+enter("amax", _extremum(True), "max")
+enter("amin", _extremum(False), "min")
 
 
 def _pooled(rank: int) -> Entry:
@@ -104,7 +105,7 @@ def _running(combine: Callable[[Any, Any, Any], Any]) -> Entry:
     return lambda facts: Composed(lambda ops, a: composite_rules.cumulative(ops, combine, a, facts.axis()))
 
 
-enter("prod", _product)
+enter("prod", _product, "prod")
 enter("cumprod", _running(lambda ops, a, b: ops.mul(a, b)))
 
 

@@ -13,21 +13,43 @@ from opdsl.jets.graph import Composed, Constant, Linear, PiecewiseLinear, Rule, 
 from opdsl.jets.propagate import JetOps
 
 # Jointly linear in every tensor they take.
-enter("view _unsafe_view reshape _reshape_alias view_as t transpose permute expand squeeze unsqueeze slice select narrow alias "
-      "clone contiguous unbind split split_with_sizes unsafe_split unsafe_split_with_sizes chunk cat stack diagonal diag_embed "
-      "flip roll repeat unfold movedim rot90 lift_fresh lift_fresh_copy detach_copy view_copy expand_copy "
-      "permute_copy select_copy slice_copy squeeze_copy unsqueeze_copy transpose_copy t_copy", Linear())  # fmt: skip
-enter("sum nansum mean cumsum trace tril triu", Linear())
-enter("reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d", Linear())
-enter("avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d", Linear())
+enter("view _unsafe_view reshape _reshape_alias view_as view_copy", "reshape")
+enter("t transpose permute permute_copy transpose_copy t_copy", "permute_dims")
+enter("expand expand_copy", "broadcast_to")
+enter("squeeze squeeze_copy", "squeeze")
+enter("unsqueeze unsqueeze_copy", "expand_dims")
+enter("slice select narrow select_copy slice_copy", "slice")
+enter("unbind split split_with_sizes unsafe_split unsafe_split_with_sizes chunk", "split")
+enter("alias detach_copy lift_fresh_copy", "copy")
+enter("cat", "concat")
+enter("clone contiguous lift_fresh", "clone")
+enter("stack", "stack")
+enter("flip", "flip")
+enter("roll", "roll")
+enter("repeat", "repeat")
+enter("diagonal diag_embed", "diagonal")
+enter("unfold movedim rot90", "gather")
+enter("sum", "sum")
+enter("nansum", "nansum")
+enter("mean", "mean")
+enter("cumsum", "cumulative_sum")
+enter("tril", "tril")
+enter("triu", "triu")
+enter("trace", "linear")
+enter("reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d", "pad")
+enter("avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d", "linear")
 enter("upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d "
       "_upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d "
       "_upsample_bilinear2d_aa _upsample_bicubic2d_aa pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle "
-      "im2col col2im", Linear())  # fmt: skip
-enter("_fft_r2c _fft_c2r _fft_c2c real imag view_as_real view_as_complex _conj _conj_physical conj_physical resolve_conj "
-      "complex _neg_view", Linear())  # fmt: skip
+      "im2col col2im", "linear")  # fmt: skip
+enter("_fft_r2c _fft_c2r _fft_c2c", "fft")
+enter("real", "real")
+enter("imag", "imag")
+enter("complex", "complex")
+enter("view_as_real view_as_complex", "real_view")
+enter("_conj _conj_physical conj_physical resolve_conj _neg_view", "conj")
 enter("select_backward slice_backward unfold_backward diagonal_backward select_scatter slice_scatter diagonal_scatter "
-      "as_strided_scatter", Linear())  # fmt: skip
+      "as_strided_scatter", "scatter")  # fmt: skip
 
 
 def _linear_in(*names: str) -> Entry:
@@ -41,11 +63,11 @@ def _linear_in(*names: str) -> Entry:
     return entry
 
 
-enter("gather index_select index _unsafe_index take repeat_interleave", _linear_in("self"))
-enter("embedding", _linear_in("weight"))
-enter("index_put _unsafe_index_put", _linear_in("self", "values"))
-enter("put masked_scatter index_add index_copy", _linear_in("self", "source"))
-enter("scatter.src scatter_add", _linear_in("self", "src"))
+enter("gather index_select index _unsafe_index take repeat_interleave", _linear_in("self"), "take")
+enter("embedding", _linear_in("weight"), "take")
+enter("index_put _unsafe_index_put", _linear_in("self", "values"), "scatter")
+enter("put masked_scatter index_add index_copy", _linear_in("self", "source"), "scatter")
+enter("scatter.src scatter_add", _linear_in("self", "src"), "scatter")
 
 
 @chooses(PiecewiseLinear)
@@ -64,7 +86,7 @@ def _padded(facts: Facts) -> Rule:
     return _affine(facts) if facts["value"] else Linear()
 
 
-enter("constant_pad_nd", _padded)
+enter("constant_pad_nd", _padded, "pad")
 enter("scatter.value index_fill.int_Scalar", _affine)
 
 
@@ -92,7 +114,7 @@ def _strided(facts: Facts) -> Rule:
 
 
 enter("as_strided", _strided)
-enter("_to_copy prims::convert_element_type", _cast)
+enter("_to_copy prims::convert_element_type", _cast, "astype")
 enter("copy", _copy)
 
 
@@ -106,4 +128,4 @@ def _fill(facts: Facts) -> Rule:
 
 
 enter("fill.Tensor", _fill)
-enter("fill.Scalar zero", Constant())
+enter("fill.Scalar zero", "constant")

@@ -21,17 +21,11 @@ from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.directional import Directional
 from opdsl.jets.graph import Array, Bilinear, Constant, Elementwise, Graph, Linear, Node, Sum, evaluate
 from opdsl.jets.jet import Jet
+from opdsl.jets.operations import OPERATIONS
 from opdsl.jets.propagate import push_forward
 
-_SELECTIONS = frozenset((
-    "reshape", "view", "_unsafe_view", "slice", "dynamic_slice", "select", "squeeze", "unsqueeze", "expand", "expand_dims",
-    "broadcast_in_dim", "broadcast_to", "transpose", "permute", "permute_dims", "t", "concatenate", "concat", "cat", "copy", "clone",
-    "convert_element_type", "_to_copy", "alias", "split", "split_with_sizes", "unbind", "rev", "flip",
-))  # fmt: skip
-"""Linear primitives every entry of whose results is an entry of an operand."""
 _FEW = 8
-_SUMS = ("reduce_sum", "sum", "aten.sum.default", "aten.sum.dim_IntList")
-_PRODUCTS = ("dot", "aten.mm.", "aten.matmul.", "matmul")
+_SUM, _MATMUL, _MULTIPLY = (OPERATIONS[name] for name in ("sum", "matmul", "multiply"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +252,7 @@ class Cut:
             if len(inner) != 1 or node.rule.signs[inner[0]] != 1.0 or shapes[node.inputs[inner[0]]] != shape:
                 return None
             node = made.get(node.inputs[inner[0]])
-        if node is None or not isinstance(node.rule, Bilinear) or not node.primitive.startswith(_PRODUCTS):
+        if node is None or not isinstance(node.rule, Bilinear) or node.operation is not _MATMUL:
             return None
         if sum(i == self.head.x for i in node.inputs) != 1 or sum(i in dependent for i in node.inputs) != 1:
             return None
@@ -350,13 +344,13 @@ def _kind(node: Node, graph: Graph, kinds: Mapping[int, _Kind], dependent: froze
         case Sum():
             return _Kind(affine, same, square)
         case Linear():
-            selects = _selects(node)
+            selects = node.operation.selects
             return _Kind(affine, node.outputs[0] if selects and all(k.aligned is not None for k in have) else None, square)
         case Bilinear() if len(inputs) == 1:
-            return _Kind(affine, same if _multiplies(node) else None)
-        case Bilinear() if _multiplies(node) and same is not None and _wide(graph, node, size):
+            return _Kind(affine, same if node.operation is _MULTIPLY else None)
+        case Bilinear() if node.operation is _MULTIPLY and same is not None and _wide(graph, node, size):
             return _Kind(False, same, square)
-        case Bilinear() if node.primitive == "dot_general" and len(have) == 2:
+        case Bilinear() if node.operation is _MATMUL and len(have) == 2:
             vectors = all(len(graph.values[i].shape) == 1 for i in inputs)
             inner = graph.values[node.outputs[0]].shape == ()
             if vectors and inner and have[0].aligned is not None and have[0].aligned == have[1].aligned:
@@ -378,22 +372,14 @@ def _square(node: Node, graph: Graph, inputs: Sequence[int], have: Sequence[_Kin
     entries = [_entries(graph, v) for v in (*inputs, *node.outputs)]
     if isinstance(rule, Sum):
         return before * rule.signs[node.inputs.index(inputs[0])] if len(set(entries)) == 1 else None
-    moves = _selects(node) and len(set(entries)) == 1
-    sums = node.primitive in _SUMS and entries[1] == 1 and entries[0] > 1
+    moves = node.operation.selects and len(set(entries)) == 1
+    sums = node.operation is _SUM and entries[1] == 1 and entries[0] > 1
     return before if moves or sums else None
 
 
 def _entries(graph: Graph, value: int) -> int:
     v = graph.values[value]
     return prod(s for k, s in enumerate(v.shape) if k != v.batch_axis)
-
-
-def _selects(node: Node) -> bool:
-    return node.primitive.removeprefix("aten.").partition(".")[0] in _SELECTIONS
-
-
-def _multiplies(node: Node) -> bool:
-    return node.primitive in ("mul", "aten.mul.Tensor", "multiply")
 
 
 def _wide(graph: Graph, node: Node, size: int) -> bool:

@@ -1,8 +1,8 @@
 """The captured graph: what a backend hands to the engine.
 
-A graph is a straight line of nodes over numbered values. A node says *how its primitive meets a jet* through its rule and
-keeps one callable that evaluates the primitive on the framework's own arrays. Rules never mention a framework, so they
-exist once; a backend only classifies its primitives.
+A graph is a straight line of nodes over numbered values. A node says *which operation it is* (`opdsl.jets.operations`) and *how
+that meets a jet* through its rule, and keeps one callable that evaluates it on the framework's own arrays. Operations and rules
+never mention a framework, so they exist once; a backend only says which operation its primitives are.
 
 =================  ==========================================================  ============================
 rule               meaning for y = f(a, b, …)                                  examples
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -108,9 +109,66 @@ def chooses(*kinds: type[Rule]) -> Callable[[F], F]:
     return declared
 
 
-def kinds_of(entry: Rule | Callable[..., Rule]) -> tuple[type[Rule], ...]:
+def kinds_of(entry: Operation | Rule | Callable[..., Rule]) -> tuple[type[Rule], ...]:
     """The kinds of rules that an entry of a registry stands for; functions that say nothing compose."""
+    if isinstance(entry, Operation):
+        assert entry.rule is not None
+        return (type(entry.rule),)
     return (type(entry),) if isinstance(entry, Rule) else getattr(entry, "kinds", (Composed,))
+
+
+class Role(Enum):
+    """What an operation does with the entries of its operands: what the search for a bottleneck and the count of work ask."""
+
+    VIEW = "view"
+    """Every entry of the result is one of an operand, without a copy."""
+    ARRANGE = "arrange"
+    """Every entry of the operands once, in another order or joined: a copy."""
+    GATHER = "gather"
+    """Entries picked, repeated or written to places: a copy."""
+    SUM = "sum"
+    """Sums along axes."""
+    ADD = "add"
+    """Sums of operands, entry by entry."""
+    PRODUCT = "product"
+    """Products of operands, entry by entry."""
+    MATMUL = "matmul"
+    """Products summed over what is contracted: matrices, convolutions."""
+    ELEMENTWISE = "elementwise"
+    """One function of one number at every entry."""
+    SELECT = "select"
+    """The choice of a piece or an entry by the value: max, clip, sort."""
+    FACTORISATION = "factorisation"
+    """Of a matrix: solve, inv, det, cholesky, qr, lu, eigh, svd."""
+    CONSTANT = "constant"
+    """No derivative."""
+    OTHER = "other"
+    """Programs, transforms, and what a user has registered: its rule says all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation by its name in the array API, or the plain one where that has none.
+
+    Args:
+        name: of the operation, the same on every backend.
+        role: what it does with entries.
+        rule: how it acts on jets; None where that depends on the operands of a node.
+        kink: the derivative where it has none, in words; empty where it is smooth.
+    """
+
+    name: str
+    role: Role
+    rule: Rule | None = None
+    kink: str = ""
+
+    @property
+    def selects(self) -> bool:
+        """Whether every entry of the result is an entry of an operand, none of them twice but by broadcasting."""
+        return self.role in (Role.VIEW, Role.ARRANGE)
+
+
+OTHER = Operation("other", Role.OTHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +183,17 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One primitive.
+    """One operation on some values.
 
     Args:
-        primitive: the framework's name of it, for messages and counts (``dot_general``, ``aten.mm.default``).
+        primitive: a label for messages: what the framework calls it.
         rule: how it acts on jets.
         inputs: value numbers of the operands, in the order ``apply`` takes them.
         outputs: value numbers of the results.
         apply: evaluates the primitive on arrays: ``apply(*operands)`` gives an array, or a tuple when ``several``.
         several: whether ``apply`` returns a tuple.
         flexible: whether ``apply`` also accepts operands whose batch axis has length 1 (no baked batch size).
+        operation: which operation it is, the same whatever the framework.
     """
 
     primitive: str
@@ -144,6 +203,7 @@ class Node:
     apply: Callable[..., Any] = field(compare=False)
     several: bool = False
     flexible: bool = False
+    operation: Operation = OTHER
 
 
 @dataclass(frozen=True)

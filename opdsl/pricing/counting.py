@@ -17,20 +17,20 @@ import numpy as np
 
 from opdsl.backends.execution import Execution
 from opdsl.jets.array_ops import ArrayOps
-from opdsl.jets.elementary import ELEMENTARY
 from opdsl.jets.graph import (
     Bilinear,
     Composed,
     Constant,
-    Elementwise,
     Graph,
     Linear,
     Node,
     PiecewiseLinear,
+    Role,
     Sum,
     Value,
     evaluate,
 )
+from opdsl.jets.operations import OPERATIONS
 from opdsl.jets.propagate import push_forward
 from opdsl.pricing import nested_work
 from opdsl.pricing.abstract_arrays import (
@@ -46,10 +46,6 @@ from opdsl.pricing.abstract_arrays import (
 
 __all__ = ["AbstractArray", "CountingOps", "Effort", "Shape", "layers", "plain_effort", "stand_ins"]
 
-_VIEWS = (
-    "reshape", "view", "transpose", "permute", "squeeze", "expand", "slice", "select", "broadcast", "convert", "aten.t.",
-    "split", "unbind", "copy", "alias", "detach",
-)  # fmt: skip
 
 class CountingOps(ArrayOps):
     """`ArrayOps` on abstract arrays, for one network."""
@@ -149,8 +145,7 @@ def _counting(graph: Graph, ops: CountingOps) -> Graph:
 
 
 def _counting_node(node: Node, values: Sequence[Value], ops: CountingOps) -> Node:
-    tally, rule = ops.tally, node.rule
-    name = node.primitive
+    tally, rule, role = ops.tally, node.rule, node.operation.role
 
     def results(operands: Sequence[Any]) -> list[tuple[Shape, bool]]:
         arrays = [(o, values[i]) for o, i in zip(operands, node.inputs, strict=True) if isinstance(o, AbstractArray)]
@@ -171,15 +166,18 @@ def _counting_node(node: Node, values: Sequence[Value], ops: CountingOps) -> Nod
         arrays = [o for o in operands if isinstance(o, AbstractArray)]
         if isinstance(rule, Bilinear):
             a, b = (operands[p] for p in rule.positions)
-            products = _products(name, a.shape, b.shape, shape)
+            # Where channels are looped over, a product of two square matrices is taken for one entry by entry: the rates and
+            # the published counts were made so.
+            known = role is Role.MATMUL and not (tally.execution.loops and node.operation.name == "matmul")
+            products = _products(known, a.shape, b.shape, shape)
             if products is not None:
                 return multiply_matrices(a, b, shape, products)
-        if isinstance(rule, Linear) and len(arrays) == 1 and any(v in name for v in _VIEWS):
+        if isinstance(rule, Linear) and len(arrays) == 1 and role is Role.VIEW:
             tally.add("views", prod(shape), varies)
             tally.start("windows")
             return AbstractArray(tally, shape, varies, arrays[0])
         if isinstance(rule, Linear):
-            kind = "reductions" if "sum" in name or "mean" in name else "moves"
+            kind = "reductions" if role is Role.SUM else "moves"
         else:
             kind = "elements" if isinstance(rule, Bilinear | Sum | PiecewiseLinear) else "functions"
         if isinstance(rule, Constant) and not any(g.varies for g in arrays):
@@ -199,10 +197,9 @@ def _counting_node(node: Node, values: Sequence[Value], ops: CountingOps) -> Nod
     return replace(node, rule=rule, apply=apply)
 
 
-def _products(name: str, a: Shape, b: Shape, out: Shape) -> float | None:
-    """Multiply-adds of a bilinear primitive; None where it is an elementwise product."""
-    short = name.removeprefix("aten.")
-    if not any(word in short for word in ("dot", "mm", "mv", "conv", "einsum", "bilinear", "tensordot")):
+def _products(contracts: bool, a: Shape, b: Shape, out: Shape) -> float | None:
+    """Multiply-adds of a bilinear operation; None where it is an elementwise product."""
+    if not contracts:
         try:
             if broadcast(a, b) == out:
                 return None
@@ -263,19 +260,20 @@ def layers(dimension: int, widths: Sequence[int], outputs: int, points: int, exe
         values.append(Value(shape, None, batch_axis))
         return len(values) - 1
 
-    def node(name: str, rule: Any, inputs: tuple[int, ...], width: int) -> int:
-        out = add((*lead, width), axis)
-        nodes.append(Node(name, rule, inputs, (out,), _never, flexible=True))
+    def node(name: str, inputs: tuple[int, ...], width: int) -> int:
+        out, operation = add((*lead, width), axis), OPERATIONS[name]
+        assert operation.rule is not None
+        nodes.append(Node(name, operation.rule, inputs, (out,), _never, flexible=True, operation=operation))
         return out
 
     current, before = 0, dimension
     for k, width in enumerate((*widths, outputs)):
         weight, bias = add((before, width), None), add((width,), None)
         constants += [weight, bias]
-        current = node("dot", Bilinear(), (current, weight), width)
-        current = node("add", Sum((1.0, 1.0)), (current, bias), width)
+        current = node("matmul", (current, weight), width)
+        current = node("add", (current, bias), width)
         if k < len(widths):
-            current = node("tanh", Elementwise(ELEMENTARY["tanh"]), (current,), width)
+            current = node("tanh", (current,), width)
         before = width
     return Graph(tuple(values), 0, tuple(constants), tuple(nodes), (current,))
 

@@ -22,6 +22,7 @@ from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.bottleneck import Cut
 from opdsl.jets.elementary import power
 from opdsl.jets.graph import Array, Bilinear, Elementwise, Graph, Node, Sum, Value
+from opdsl.jets.operations import OPERATIONS
 from opdsl.language.constructors import children, mul, rebuild
 from opdsl.language.residual import Number, Parameter, Pointwise
 from opdsl.strategies.base import Delivered, Method, Refusal, Request, Strategy
@@ -90,9 +91,10 @@ def restrict(cut: Cut, ops: ArrayOps, eta_shape: tuple[int, ...], blocks: Sequen
                 terms.append(new(whole.values[v].shape, whole.values[v].batch_axis))
                 apply = _product(ops, b, whole.values[v])
                 flexible = batch is None or not b.varies
-                nodes.append(Node("matmul", Bilinear(), (powers[b.order], place), (terms[-1],), apply, flexible=flexible))
+                made = (powers[b.order], place), (terms[-1],)
+                nodes.append(Node("matmul", Bilinear(), *made, apply, flexible=flexible, operation=OPERATIONS["matmul"]))
         signs = (1.0,) * (1 + len(terms))
-        nodes.append(Node("add", Sum(signs), (bases[v], *terms), (v,), _add, flexible=True))
+        nodes.append(Node("add", Sum(signs), (bases[v], *terms), (v,), _add, flexible=True, operation=OPERATIONS["add"]))
     needed, tail = set(whole.outputs), []
     for node in reversed(whole.nodes):
         if any(o in needed for o in node.outputs) and not any(o in cut.values for o in node.outputs):
