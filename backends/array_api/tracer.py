@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Never
 
+from opdsl.backends.array_api.linalg import Linalg, axes_of
 from opdsl.errors import CaptureError
 from opdsl.jets import composite_rules
 from opdsl.jets.elementary import power
@@ -170,6 +171,8 @@ class Tracer:
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         name = _FUNCTION_NAMES.get(func.__name__, func.__name__)
+        if "linalg" in func.__module__:
+            return getattr(self._space.linalg, name)(*args, **kwargs)
         if name.startswith("_") or not hasattr(Namespace, name):
             raise CaptureError(f"numpy.{func.__name__} has no rule on the NumPy backend. {_LIST}")
         return getattr(self._space, name)(*args, **kwargs)
@@ -243,6 +246,11 @@ class Namespace:
             return found(*args, **options)
 
         return guarded
+
+    @property
+    def linalg(self) -> Linalg:
+        """Matrix functions."""
+        return Linalg(self)
 
     def _record(self, name: str, rule: Rule, apply: Callable[..., Any], *operands: Any, **flags: bool) -> Any:
         if not any(isinstance(o, Tracer) for o in operands):
@@ -354,11 +362,11 @@ class Namespace:
 
     def _extremum(self, name: str, a: Any, axis: Any, keepdims: bool) -> Any:
         found = getattr(self._recorder.xp, name)
-        rule = PiecewiseLinear(composite_rules.extremum_tangent(_axes(a, axis), keepdims, name == "max"))
+        rule = PiecewiseLinear(composite_rules.extremum_tangent(axes_of(a, axis), keepdims, name == "max"))
         return self._record(name, rule, lambda h: found(h, axis=axis, keepdims=keepdims), a)
 
     def prod(self, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        xp, axes = self._recorder.xp, _axes(a, axis)
+        xp, axes = self._recorder.xp, axes_of(a, axis)
 
         def build(ops: Any, h: Any) -> Any:
             for k in sorted(axes, reverse=True):
@@ -372,7 +380,7 @@ class Namespace:
         return self._record("cumulative_sum", Linear(), lambda h: xp.cumulative_sum(h, axis=axis), a)
 
     def sort(self, a: Any, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
-        xp, where = self._recorder.xp, _axes(a, axis)[0]
+        xp, where = self._recorder.xp, axes_of(a, axis)[0]
         tangent = composite_rules.sort_tangent(where, descending, stable)
         return self._record(
             "sort", PiecewiseLinear(tangent), lambda h: xp.sort(h, axis=where, descending=descending, stable=stable), a
@@ -389,7 +397,7 @@ class Namespace:
         return self._record("stack", Linear(), lambda *h: xp.stack(list(h), axis=axis), *arrays)
 
     def unstack(self, a: Any, axis: int = 0) -> tuple[Any, ...]:
-        where = _axes(a, axis)[0]
+        where = axes_of(a, axis)[0]
         return tuple(a[(*[slice(None)] * where, i, ...)] for i in range(_shape(a)[where]))
 
     def matrix_transpose(self, a: Any) -> Any:
@@ -410,15 +418,9 @@ def _shape(a: Any) -> tuple[int, ...]:
     return tuple(getattr(a, "shape", ()))
 
 
-def _axes(a: Any, axis: Any) -> tuple[int, ...]:
-    ndim = len(_shape(a))
-    axes = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    return tuple(k % ndim for k in axes)
-
-
 def _size(a: Any, axis: Any) -> int:
     count = 1
-    for k in _axes(a, axis):
+    for k in axes_of(a, axis):
         count *= _shape(a)[k]
     return count
 

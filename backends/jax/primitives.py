@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from opdsl.backends.jax import control_flow
+from opdsl.backends.jax import control_flow, primitives_matrix
 from opdsl.backends.jax.derivative import by_first_derivative
 from opdsl.backends.jax.equation import Equation
 from opdsl.jets import composite_rules, special_functions
@@ -339,7 +339,7 @@ _LINEAR = (
 )  # fmt: skip
 
 _BY_DERIVATIVE = (
-    "cholesky", "lu", "qr", "geqrf", "householder_product", "eigh", "eig", "svd", "schur", "igamma_grad_a",
+    "geqrf", "householder_product", "eig", "svd", "schur", "igamma_grad_a",
     "random_gamma_grad", "lu_pivots_to_permutation", "scatter-max", "scatter-min", "reduce_window", "reduce",
     "custom_linear_call", "linear_call", "ragged_all_to_all", "shard_map",
 )  # fmt: skip
@@ -385,7 +385,6 @@ TABLE: dict[str, Entry] = {
     "scan": meant("loop", control_flow.scan),
     "while": meant("loop", control_flow.while_loop),
     "cond": meant("branch", control_flow.cond),
-    "triangular_solve": meant("solve_triangular", linear_or_derivative(1)),
     "custom_linear_solve": meant("solve", _linear_solve),
     "linear_solve": meant("solve", _linear_solve),
     "tridiagonal_solve": meant("solve", linear_or_derivative(3)),
@@ -393,6 +392,7 @@ TABLE: dict[str, Entry] = {
     "custom_vjp_call": meant("custom", by_first_derivative),
     "custom_vjp_call_jaxpr": meant("custom", by_first_derivative),
     **dict.fromkeys(_BY_DERIVATIVE, by_first_derivative),
+    **primitives_matrix.PRIMITIVES,
 }
 
 
@@ -448,7 +448,7 @@ def _clip(equation: Equation) -> Rule:
     return PiecewiseLinear(tangent)
 
 
-_ARITY = {"logaddexp": (2,), "xlogy": (2,), "clip": (2, 3), "leaky_relu": (1, 2)}
+_ARITY = {"logaddexp": (2,), "xlogy": (2,), "clip": (2, 3), "leaky_relu": (1, 2), "solve": (2,)}
 """How many operands a function of the library has here, where it is not one; calls with others are inlined."""
 
 FUNCTIONS: dict[str, Entry] = {
@@ -462,6 +462,7 @@ FUNCTIONS: dict[str, Entry] = {
     "log_ndtr": OPERATIONS["log_ndtr"],
     **{name: OPERATIONS[name] for name in ("silu", "softplus", "log_sigmoid", "sinc", "logaddexp")},
     "xlogy": Composed(_xlogy),
+    **primitives_matrix.FUNCTIONS,
 }
 """Functions of JAX's own library that arrive as one call. Inlining them would be right almost everywhere but loses the
 removable singularities for which the library gave them derivatives of their own (sinc at 0, softplus at 0, xlogy at 0)."""

@@ -19,12 +19,8 @@ def _outputs(build: Callable[..., dict[int, Any]]) -> Callable[[Facts], Rule]:
     def entry(facts: Facts) -> Rule:
         def several(ops: JetOps, *operands: Any) -> Any:
             plain = facts.call(*(ops.primal(o) for o in operands))
-            single = isinstance(plain, torch.Tensor)
-            results = [plain] if single else list(plain)
-            for k, jet in build(ops, facts, tuple(results), *operands).items():
-                # The value is the operator's own, the derivatives are ours.
-                results[k] = ops.add(matrix_rules.nilpotent(ops, jet), results[k])
-            return results[0] if single else tuple(results)
+            results = (plain,) if isinstance(plain, torch.Tensor) else tuple(plain)
+            return matrix_rules.outputs(ops, plain, build(ops, facts, results, *operands))
 
         return Composed(several)
 

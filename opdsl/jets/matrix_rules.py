@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from opdsl.jets.composite_rules import abs_tangent, extremum_tangent
@@ -46,6 +46,20 @@ def norm(ops: JetOps, a: Operand, order: float, axes: Sequence[int], keepdims: b
 # after K steps; only the primal is ever factorised.
 
 
+def outputs(ops: JetOps, plain: Array | Sequence[Array], jets: Mapping[int, Operand]) -> Any:
+    """The framework's own results with these derivatives; pivots, flags and what else has none stay plain."""
+    single = hasattr(plain, "shape")
+    results: list[Operand] = [plain] if single else list(plain)
+    for k, jet in jets.items():
+        results[k] = ops.valued(jet, results[k])
+    return results[0] if single else tuple(results)
+
+
+def _identity(xp: Any, like: Array) -> Array:
+    # Tracers have no device.
+    return xp.eye(like.shape[-1], dtype=like.dtype, device=getattr(like, "device", None))
+
+
 def nilpotent(ops: JetOps, a: Operand) -> Operand:
     """N = A − A_0."""
     return ops.sub(a, ops.primal(a))
@@ -86,7 +100,7 @@ def inverse(ops: JetOps, a: Operand) -> Operand:
     """A⁻¹ by Newton's iteration X ← X + X (I − A X), which doubles the order at each step."""
     xp = ops.xp
     x: Operand = xp.linalg.inv(ops.primal(a))
-    eye = xp.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    eye = _identity(xp, x)
     for _ in range(max(1, math.ceil(math.log2(ops.algebra.order + 1)))):
         x = ops.add(x, matmul(ops, x, ops.sub(eye, matmul(ops, a, x))))
     return x
@@ -130,7 +144,7 @@ def cholesky(ops: JetOps, a: Operand, factor: Array) -> Operand:
     n = ops.mul(ops.add(n, transpose(ops, n)), 0.5)
     inner = ops.linear(lambda h: xp.linalg.solve(factor, h), n)
     s = ops.linear(lambda h: xp.matrix_transpose(xp.linalg.solve(factor, xp.matrix_transpose(h))), inner)
-    eye = xp.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+    eye = _identity(xp, factor)
     weights = xp.tril(xp.ones_like(factor)) - 0.5 * eye
     y = ops.linear(lambda h: h * weights, s)
     for _ in range(ops.algebra.order - 1):
@@ -149,7 +163,7 @@ def eigh(ops: JetOps, a: Operand, values: Array, vectors: Array) -> tuple[Operan
     n = nilpotent(ops, a)
     n = ops.mul(ops.add(n, transpose(ops, n)), 0.5)
     n = ops.linear(lambda h: xp.matrix_transpose(vectors) @ h @ vectors, n)
-    eye = xp.eye(values.shape[-1], dtype=values.dtype, device=values.device)
+    eye = _identity(xp, values)
     gaps = values[..., :, None] - values[..., None, :] + eye
     off = (1.0 - eye) / gaps
     w: Operand = xp.broadcast_to(eye, tuple(vectors.shape))
@@ -172,8 +186,7 @@ def eigh(ops: JetOps, a: Operand, values: Array, vectors: Array) -> tuple[Operan
 def qr(ops: JetOps, a: Operand, r0: Array) -> tuple[Operand, Operand]:
     """Q, R of a matrix with full column rank: R is the Cholesky factor of AᵀA, with the signs of the primal's diagonal."""
     xp = ops.xp
-    size = r0.shape[-1]
-    eye = xp.eye(size, dtype=r0.dtype, device=r0.device)
+    eye = _identity(xp, r0)
     signs = xp.sign(xp.sum(r0 * eye, axis=-1))
     upper = r0 * signs[..., :, None]
     gram = matmul(ops, transpose(ops, a), a)
@@ -208,7 +221,7 @@ def matrix_exponential(ops: JetOps, a: Operand) -> Operand:
     """e^A by scaling (2⁻⁶), Taylor's polynomial of degree 14, and squaring: 1e-12 up to norm 60."""
     xp = ops.xp
     a0 = ops.primal(a)
-    eye = xp.eye(a0.shape[-1], dtype=a0.dtype, device=a0.device)
+    eye = _identity(xp, a0)
     small = ops.mul(a, 2.0**-6)
     total: Operand = xp.broadcast_to(eye, tuple(a0.shape))
     for k in range(14, 0, -1):

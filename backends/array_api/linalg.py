@@ -1,0 +1,134 @@
+"""The extension ``linalg`` of the array API, recording; the mathematics is in `opdsl.jets.matrix_rules`."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from opdsl.errors import CaptureError
+from opdsl.jets import matrix_rules
+from opdsl.jets.graph import Composed, Linear
+from opdsl.jets.propagate import JetOps
+
+Operand = Any
+EighResult = namedtuple("EighResult", "eigenvalues eigenvectors")
+QRResult = namedtuple("QRResult", "Q R")
+SlogdetResult = namedtuple("SlogdetResult", "sign logabsdet")
+
+
+def axes_of(a: Any, axis: Any) -> tuple[int, ...]:
+    """Axes, non-negative; all of them for None."""
+    ndim = len(getattr(a, "shape", ()))
+    axes = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    return tuple(k % ndim for k in axes)
+
+
+class Linalg:
+    """Matrix functions of stacks (…, m, n)."""
+
+    def __init__(self, space: Any) -> None:
+        self._space = space
+        self._linalg = space._recorder.xp.linalg
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._linalg, name)
+
+        def guarded(*args: Any, **options: Any) -> Any:
+            if any(hasattr(a, "recorder") for a in args):
+                raise CaptureError(
+                    f"linalg.{name} has no rule on the NumPy backend. Write it with those of the array API standard."
+                )
+            return found(*args, **options)
+
+        return guarded
+
+    def _record(
+        self,
+        name: str,
+        build: Callable[..., Mapping[int, Operand]],
+        apply: Callable[..., Any],
+        *operands: Any,
+        several: bool = False,
+    ) -> Any:
+        def results(ops: JetOps, *given: Operand) -> Any:
+            plain = apply(*(ops.primal(g) for g in given))
+            return matrix_rules.outputs(ops, plain, build(ops, plain, *given))
+
+        return self._space._record(name, Composed(results), apply, *operands, several=several)
+
+    def solve(self, a: Any, b: Any) -> Any:
+        if len(b.shape) == 1:
+            return self._space.squeeze(self.solve(a, b[:, None]), axis=-1)
+        return self._record("solve", lambda ops, plain, p, q: {0: matrix_rules.solve(ops, p, q)}, self._linalg.solve, a, b)
+
+    def inv(self, a: Any) -> Any:
+        return self._record("inv", lambda ops, plain, p: {0: matrix_rules.inverse(ops, p)}, self._linalg.inv, a)
+
+    def det(self, a: Any) -> Any:
+        return self._record("det", lambda ops, plain, p: {0: matrix_rules.determinant(ops, p)}, self._linalg.det, a)
+
+    def slogdet(self, a: Any) -> Any:
+        def build(ops: JetOps, plain: Any, p: Operand) -> dict[int, Operand]:
+            return {1: matrix_rules.log_determinant(ops, p)}
+
+        return SlogdetResult(*self._record("slogdet", build, lambda h: tuple(self._linalg.slogdet(h)), a, several=True))
+
+    def cholesky(self, a: Any, *, upper: bool = False) -> Any:
+        def build(ops: JetOps, plain: Any, p: Operand) -> dict[int, Operand]:
+            return {0: matrix_rules.cholesky(ops, p, plain)}
+
+        lower = self._record("cholesky", build, self._linalg.cholesky, a)
+        return self._space.matrix_transpose(lower) if upper else lower
+
+    def eigh(self, a: Any) -> Any:
+        def build(ops: JetOps, plain: Any, p: Operand) -> dict[int, Operand]:
+            return dict(enumerate(matrix_rules.eigh(ops, p, *plain)))
+
+        return EighResult(*self._record("eigh", build, lambda h: tuple(self._linalg.eigh(h)), a, several=True))
+
+    def eigvalsh(self, a: Any) -> Any:
+        return self.eigh(a).eigenvalues
+
+    def qr(self, a: Any, *, mode: str = "reduced") -> Any:
+        if mode != "reduced" or a.shape[-2] < a.shape[-1]:
+            raise CaptureError(
+                "linalg.qr has a rule on the NumPy backend for mode='reduced' and at least as many rows as columns."
+            )
+
+        def build(ops: JetOps, plain: Any, p: Operand) -> dict[int, Operand]:
+            return dict(enumerate(matrix_rules.qr(ops, p, plain[1])))
+
+        return QRResult(*self._record("qr", build, lambda h: tuple(self._linalg.qr(h)), a, several=True))
+
+    def trace(self, a: Any) -> Any:
+        return self._space._record("trace", Linear(), self._linalg.trace, a)
+
+    def diagonal(self, a: Any) -> Any:
+        return self._space._record("diagonal", Linear(), self._linalg.diagonal, a)
+
+    def vector_norm(self, a: Any, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Any:
+        axes = axes_of(a, axis)
+
+        def apply(h: Any) -> Any:
+            return self._linalg.vector_norm(h, axis=axis, keepdims=keepdims, ord=ord)
+
+        return self._record("norm", lambda ops, plain, p: {0: matrix_rules.norm(ops, p, float(ord), axes, keepdims)}, apply, a)
+
+    def norm(self, a: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+        """NumPy's own name, of vectors."""
+        if (axis is None and len(a.shape) != 1) or not isinstance(axis, int | None):
+            raise CaptureError("numpy.linalg.norm has a rule for vectors along one axis; of others take linalg.vector_norm.")
+        return self.vector_norm(a, axis=axis, keepdims=keepdims, ord=2 if ord is None else ord)
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        return self._space.matmul(a, b)
+
+    def matrix_transpose(self, a: Any) -> Any:
+        return self._space.matrix_transpose(a)
+
+    def vecdot(self, a: Any, b: Any, *, axis: int = -1) -> Any:
+        return self._space.vecdot(a, b, axis=axis)
+
+    def tensordot(self, a: Any, b: Any, *, axes: Any = 2) -> Any:
+        return self._space.tensordot(a, b, axes=axes)
