@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 from opdsl.commands import NAMES
-from opdsl.errors import OpdslError
+from opdsl.errors import OpdslError, OpdslWarning
 from opdsl.training.versions import version
 
 
@@ -38,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = make_parser().parse_args(arguments)
     try:
-        return int(given.run(given))
+        with _plain_warnings():
+            return int(given.run(given))
     except OpdslError as error:
         print(error, file=sys.stderr)
         return 2
@@ -50,6 +54,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print opdsl's own warnings as what they say, without the line of code that they come from."""
+    before = warnings.formatwarning
+
+    def plain(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
+        return f"warning: {message}\n" if issubclass(category, OpdslWarning) else before(message, category, *where, **more)
+
+    warnings.formatwarning = plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 if __name__ == "__main__":

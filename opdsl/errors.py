@@ -265,10 +265,11 @@ class ProblemErrors(ProblemError):
 
     def __init__(self, errors: Iterable[ProblemError]) -> None:
         self.errors: tuple[ProblemError, ...] = tuple(errors)
-        super().__init__(f"{len(self.errors)} errors")
+        files = dict.fromkeys(error.file for error in self.errors if error.file is not None)
+        super().__init__(f"{len(self.errors)} errors" + (f" in {', '.join(files)}" if files else ""))
 
     def __str__(self) -> str:
-        return f"{len(self.errors)} errors\n" + "\n".join(str(error) for error in self.errors)
+        return "\n".join([self.message, *map(str, self.errors)])
 
     def __reduce__(self) -> tuple[type[ProblemErrors], tuple[tuple[ProblemError, ...]]]:
         return ProblemErrors, (self.errors,)

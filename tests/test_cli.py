@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 
-from opdsl.cli import main, make_parser
+from opdsl.cli import _plain_warnings, main, make_parser
 from opdsl.commands import NAMES
+from opdsl.errors import OpdslWarning
 from opdsl.training.problem_file import bundled_problems, load_problem
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +27,31 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         main([name, "--help"])
     assert caught.value.code == 0
     assert f"usage: opdsl {name}" in capsys.readouterr().out
+
+
+def test_python_m_opdsl_is_the_command_line() -> None:
+    run = subprocess.run([sys.executable, "-m", "opdsl", "problems"], cwd=ROOT, check=True, timeout=120, capture_output=True, text=True)
+    assert "burgers" in run.stdout
+
+
+def test_problems_and_checks_of_texts_need_no_pydantic(tmp_path: Path) -> None:
+    """The base installation lists problems and checks equations."""
+    (tmp_path / "heat.txt").write_text("coords: t x; fields: u; u_t = u_xx")
+    code = (
+        "import sys; sys.modules['pydantic'] = None; from opdsl.cli import main\n"
+        f"assert main(['problems']) == main(['problems', 'kdv']) == main(['check', {str(tmp_path / 'heat.txt')!r}]) == 0\n"
+        "assert main(['check', 'x.toml']) == 2"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120, capture_output=True, text=True)
+    assert "pip install 'opdsl[solve]'" in run.stderr
+
+
+def test_warnings_are_lines_without_code() -> None:
+    before = warnings.formatwarning
+    with _plain_warnings():
+        assert warnings.formatwarning("mind the gap", OpdslWarning, "file.py", 3) == "warning: mind the gap\n"
+        assert "file.py:3" in warnings.formatwarning("others stay", UserWarning, "file.py", 3)
+    assert warnings.formatwarning is before
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,7 +121,8 @@ def test_mistakes_are_messages(arguments: list[str], words: list[str], capsys: p
 
 
 @pytest.mark.parametrize(
-    "arguments", [["solve", "burgers", "--steps", "0"], ["solve", "burgers", "--backend", "numpy"], ["sovle"]]
+    "arguments", [["solve", "burgers", "--steps", "0"], ["solve", "burgers", "--backend", "numpy"], ["sovle"],
+                  ["solve", "burgers", "--seed", "-1"], ["solve", "burgers", "--save-every", "0"], ["tune", "--seconds", "-3"]]
 )
 def test_unusable_options(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -154,6 +182,7 @@ def test_ctrl_c_on_the_command_line_keeps_the_run(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
     assert process.returncode == 130
-    assert "interrupted after" in rest
+    assert "interrupted by SIGINT after" in rest
+    assert "go on with: opdsl solve heat1d" in rest
     assert json.loads((tmp_path / "metrics.json").read_text())["status"] == "interrupted"
     assert (tmp_path / "checkpoint.safetensors").is_file()

@@ -107,6 +107,31 @@ def test_a_killed_process_goes_on_to_the_same_bits(number: signal.Signals, backe
     compare_with_uninterrupted(tmp_path, backend)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a pseudo-terminal")
+def test_a_terminal_that_closes_ends_the_run_and_keeps_it(tmp_path: Path) -> None:
+    """The bar is drawn on a terminal that goes away while the process is at work."""
+    import pty
+
+    (tmp_path / "long.toml").write_text(LONG)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "opdsl", "solve", "long.toml", "--backend", "torch", "--out", "run", "--save-every", "0.02"]
+    # A session of its own whose terminal this is: closing our end sends SIGHUP.
+    code = f"import fcntl, os, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv({command[0]!r}, {command!r})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(theirs)
+    path, deadline = tmp_path / "run" / "checkpoint.json", time.monotonic() + 300
+    while time.monotonic() < deadline and not (path.is_file() and json.loads(path.read_text())["step"] > 0):
+        os.read(ours, 1 << 16)
+    os.close(ours)
+    assert process.wait(timeout=120) == 128 + signal.SIGHUP
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (metrics["status"], metrics["signal"]) == ("interrupted", "SIGHUP")
+
+
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     """``nohup``: the end of the terminal does not end the run; asked in the process itself, which is quicker than a new one."""
     from opdsl.training.interrupts import Interrupt, interruptible

@@ -59,11 +59,12 @@ def test_import_loads_no_framework() -> None:
 
 
 def test_importing_opdsl_alone_loads_neither_parser_tables_nor_frameworks() -> None:
-    code = "import sys, opdsl; print([name for name in ('lark', 'torch', 'jax', 'scipy') if name in sys.modules])"
+    code = "import sys, opdsl; print([name for name in ('lark', 'torch', 'jax', 'scipy', 'pydantic') if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
     assert "torch" not in run.stdout
     assert "jax" not in run.stdout
     assert "scipy" not in run.stdout
+    assert "pydantic" not in run.stdout
 
 
 @pytest.mark.slow

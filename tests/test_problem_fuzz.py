@@ -165,7 +165,7 @@ def test_all_errors_of_a_file_are_told_at_once_with_their_lines() -> None:
         (14, "optimiser[0].steps"), (16, "sampling.adaptive"),
     ]  # fmt: skip
     said = str(caught.value)
-    assert said.startswith("6 errors\n")
+    assert said.startswith("6 errors in many.toml\n")
     assert "many.toml:9, key 'network.widht': unknown key; did you mean 'width'?" in said
     assert "must be at least 1, found 0" in said
     assert "expected a whole number, found 1.5" in said

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from opdsl.commands.option_types import count, seconds, seed
+
 if TYPE_CHECKING:
     from opdsl.training.solution import Solution
 
@@ -23,37 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("problem", help="a TOML file, or the name of a bundled problem (see: opdsl problems)")
     parser.add_argument("--backend", choices=("jax", "torch"), default="jax", help="default: %(default)s")
     parser.add_argument("--out", type=Path, help="results folder (default: runs/PROBLEM-BACKEND)")
-    parser.add_argument("--steps", type=_count, help="stop after so many steps in all")
-    parser.add_argument("--seed", type=_seed, help="of points, network and noise (default: the file's)")
+    parser.add_argument("--steps", type=count, help="stop after so many steps in all")
+    parser.add_argument("--seed", type=seed, help="of points, network and noise (default: the file's)")
     parser.add_argument("--dtype", choices=("float32", "float64"), help="default: the file's")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in the results folder")
     parser.add_argument("--force", action="store_true", help="overwrite a longer or unfinished run in the results folder")
-    parser.add_argument("--save-every", type=_seconds, default=60.0, metavar="SECONDS",
+    parser.add_argument("--save-every", type=seconds, default=60.0, metavar="SECONDS",
                         help="time between two checkpoints (default: %(default)g)")  # fmt: skip
-    parser.add_argument("--threads", type=_count, help="of PyTorch; one by default, which is fastest for small networks")
+    parser.add_argument("--threads", type=count, help="of PyTorch; one by default, which is fastest for small networks")
     parser.add_argument("--quiet", action="store_true", help="print only the result")
-
-
-def _number(text: str, kind: type[int] | type[float], least: float, what: str) -> float:
-    try:
-        value = kind(text)
-    except (ValueError, OverflowError):
-        value = kind(-1)
-    if not least <= value < 1e12:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-    return value
-
-
-def _count(text: str) -> int:
-    return int(_number(text, int, 1, "a whole number that is at least 1"))
-
-
-def _seed(text: str) -> int:
-    return int(_number(text, int, 0, "a whole number that is at least 0"))
-
-
-def _seconds(text: str) -> float:
-    return _number(text, float, 1e-3, "a number of seconds larger than 0")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -98,8 +78,7 @@ def _resume(given: argparse.Namespace) -> str:
 
 def _print(solution: Solution) -> None:
     metrics = solution.metrics
-    seconds = metrics["seconds"]
-    total = seconds["setup"] + seconds["training"]
+    total = sum(metrics["seconds"].values())
     by = f" by {metrics['signal']}" if metrics["signal"] and solution.status == "interrupted" else ""
     print(f"{solution.status}{by} after {solution.step} of {metrics['steps']} steps, {total:.1f} s")
     for name, error in solution.errors.items():

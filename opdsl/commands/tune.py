@@ -9,12 +9,13 @@ import argparse
 import sys
 
 from opdsl.backends import names
+from opdsl.commands.option_types import seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--backend", choices=names(), action="append", help="default: all that are installed")
-    parser.add_argument("--seconds", type=float, default=50.0, help="for each backend, at most (default: %(default)g)")
+    parser.add_argument("--seconds", type=seconds, default=50.0, help="for each backend, at most (default: %(default)g)")
     parser.add_argument("--dry-run", action="store_true", help="measure and print, keep nothing")
 
 
@@ -29,8 +30,8 @@ def run(given: argparse.Namespace) -> int:
         print(f"{name} {rates.framework_version(name)}")
         found, device = calibrate(name, budget=given.seconds, progress=lambda text: print(f"  {text}", file=sys.stderr))
         print(f"  a network 128x128x128 on 1024 points, {device}:")
-        for what, seconds in predictions(name, device, found).items():
-            print(f"    {what}: {seconds_text(seconds)}")
+        for what, predicted in predictions(name, device, found).items():
+            print(f"    {what}: {seconds_text(predicted)}")
         if not given.dry_run:
             path = rates.save(name, device, found)
             print("  not kept: OPDSL_CACHE_DIR is empty" if path is None else f"  kept in {path}")

@@ -94,7 +94,7 @@ def save(path: Path, tree: Any, facts: dict[str, Any]) -> None:
     Raises:
         OSError: the disk is full or gone; the old checkpoint is untouched.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as to_bytes
 
     arrays, description = pack(tree)
     content = json.dumps({"format": FORMAT, "facts": facts, "tree": description})
@@ -102,7 +102,7 @@ def save(path: Path, tree: Any, facts: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # A damaged checkpoint must not push out the sound one before it.
     keep = previous(path) if path.is_file() and _problem(path) is None else None
-    replace_file(path, lambda partial: save_file(arrays, str(partial), metadata=header), keep=keep)
+    replace_file(path, lambda partial: partial.write_bytes(to_bytes(arrays, metadata=header)), keep=keep)
     write_json(path.with_suffix(".json"), {key: value for key, value in facts.items() if key != "source"})
 
 

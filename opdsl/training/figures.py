@@ -58,7 +58,8 @@ def draw(
             _images(top, panels[k], grid, axes_names, name, predicted[:, k].reshape(shape), reference)
     where = ", ".join(f"{n}={v:g}" for n, v in list(held.items())[:4]) + (", …" if len(held) > 4 else "")
     errors = ", ".join(f"relative L2 error of {n}: {100 * e:.3g} %" for n, e in solution.errors.items())
-    top.suptitle(" · ".join(part for part in (problem.title, errors, f"at {where}" if where else "") if part))
+    unfinished = "" if solution.status == "finished" else f"{solution.status} after {solution.step} of {problem.steps} steps"
+    top.suptitle(" · ".join(part for part in (problem.title, unfinished, errors, f"at {where}" if where else "") if part))
     _losses(bottom.subplots(1, 1), solution)
     figure.savefig(path, dpi=110)
 
@@ -110,4 +111,5 @@ def _losses(panel: Axes, solution: Solution) -> None:
             panel.annotate(phase.name, (done, 1.0), xycoords=("data", "axes fraction"), fontsize=8, va="bottom")
         done += phase.steps
     panel.set(xlabel="step", ylabel="mean squared residual")
-    panel.legend(fontsize=8)
+    if history["step"]:
+        panel.legend(fontsize=8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _LINES = 10
 
@@ -25,18 +25,28 @@ def bars(
         yield _Lines(names)
     else:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
+        # In a narrow terminal the last losses are cut off, never the step.
         columns = (
-            TextColumn("{task.fields[phase]:<6}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-        )  # fmt: skip
-        with Progress(*columns) as shown:
-            task = shown.add_task("", phase="", total=None)
+            TextColumn("{task.fields[phase]}", table_column=Column(min_width=6)),
+            BarColumn(bar_width=12, table_column=Column(min_width=12)),
+            MofNCompleteColumn(table_column=Column(min_width=9, no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(min_width=7, no_wrap=True)),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        )
+        shown = Progress(*columns)
+        shown.start()
+        task = shown.add_task("", phase="", total=None)
 
-            def update(step: int, steps: int, phase: str, losses: dict[str, float]) -> None:
-                shown.update(task, completed=step, total=steps, phase=phase, description=_text(names, losses))
+        def update(step: int, steps: int, phase: str, losses: dict[str, float]) -> None:
+            shown.update(task, completed=step, total=steps, phase=phase, description=_text(names, losses))
 
+        try:
             yield update
+        finally:
+            with suppress(OSError):  # the terminal may be gone
+                shown.stop()
 
 
 class _Lines:
