@@ -20,7 +20,7 @@ from opdsl.grammar.spellings import coordinate_suffix
 from opdsl.language.tree import USUAL_COORDINATES
 
 # Some two seconds of parsing; a paper has a few hundred characters of equations.
-MAX_TEXT = 120_000
+MAX_TEXT = 40_000
 MAX_DEPTH = 60
 MAX_DIGITS = 300
 MAX_NAME = 200

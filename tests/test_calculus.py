@@ -13,10 +13,11 @@ import sympy
 
 from opdsl.errors import LanguageError, OpdslWarning
 from opdsl.grammar import parse_system
+from opdsl.grammar.from_sympy import from_sympy
 from opdsl.language.calculus import expand, sobolev, specialise, substitute
 from opdsl.language.constructors import ZERO, add, mul, negate, number, power
 from opdsl.language.residual import Number
-from opdsl.language.sympy_bridge import from_sympy, pointwise_to_sympy, to_sympy
+from opdsl.language.to_sympy import pointwise_to_sympy, to_sympy
 from tests.language_gallery import GALLERY
 from tests.references_language import evaluate
 from tests.test_grammar import only, parsed
@@ -201,7 +202,7 @@ def test_sobolev_residuals_are_derivatives() -> None:
 
 def test_substitution_to_polar_coordinates_is_the_polar_laplacian() -> None:
     r, phi = sympy.symbols("r phi")
-    system = substitute(parsed("laplace(u)", coords="x y", fields="u"), "x = r*cos(phi); y = r*sin(phi)", coords="r phi")
+    system = substitute(parsed("laplace(u)", coords="x y", fields="u"), "x = r*cos(phi); y = r*sin(phi)", parse_system, coords="r phi")
     f = r**3 * sympy.cos(phi) + r * phi**2
     residual = expand(system)
     made = pointwise_to_sympy(residual.equations[0].components[0], residual)
@@ -214,7 +215,7 @@ def test_substitution_to_polar_coordinates_is_the_polar_laplacian() -> None:
 def test_self_similar_substitution() -> None:
     """u = U(ξ)/√s with ξ = x/√t turns the heat equation into U_ξξ + ξ U_ξ/2 + U/2 = 0 for steady U."""
     heat = parsed("u_t = u_xx", coords="t x", fields="u")
-    system = substitute(heat, "t = s; x = xi*sqrt(s); u = U/sqrt(s)", coords="s xi", fields="U")
+    system = substitute(heat, "t = s; x = xi*sqrt(s); u = U/sqrt(s)", parse_system, coords="s xi", fields="U")
     s, xi = sympy.symbols("s xi")
     residual = expand(system)
     made = pointwise_to_sympy(residual.equations[0].components[0], residual)
@@ -225,7 +226,7 @@ def test_singular_or_incomplete_substitutions_are_refused() -> None:
     system = parsed("u_t = u_xx", coords="t x", fields="u")
     for text in ("t = s; x = s", "t = s", "t = s; x = y; q = s", ""):
         with pytest.raises(LanguageError):
-            substitute(system, text, coords="s y")
+            substitute(system, text, parse_system, coords="s y")
 
 
 SMALL = [g for g in GALLERY if "R(" not in g[0] and "[100]" not in g[1].get("coords", "")]

@@ -368,7 +368,7 @@ def test_a_complex_equation_has_real_and_imaginary_part() -> None:
 def test_complex_arithmetic(text: str, real: str, imaginary: str | None) -> None:
     import sympy
 
-    from opdsl.language.sympy_bridge import to_sympy
+    from opdsl.language.to_sympy import to_sympy
 
     a, b = (sympy.Function(n)(sympy.Symbol("x")) for n in "ab")
     z = {sympy.Function("z_0")(sympy.Symbol("x")): a, sympy.Function("z_1")(sympy.Symbol("x")): b}

@@ -38,6 +38,7 @@ Direction = tuple[Fraction, ...]
 _MAX_DIMENSION = 5
 """Integer directions are searched up to this many essential variables."""
 
+_FEW = 200
 _TOLERANCE = 1e-15
 
 
@@ -258,7 +259,8 @@ def spread_over_directions(
         for k in same:
             powers, part_exact = _extend(polys[k], forms, exact, rational)
             exact = exact and part_exact
-            forms += [form for form in powers if form not in forms]
+            known = set(forms)
+            forms += [form for form in powers if form not in known]
             found[k] = dict(zip(_rows(powers, dimension), powers.values(), strict=True))
     return found
 
@@ -275,7 +277,7 @@ def _smallest(p: Polynomial, rational: bool) -> tuple[Powers, bool]:
         return {Polynomial.variable(m[0][0]): c for m, c in p.terms}, True
     if order == 2:
         return {form: weight for weight, form in sum_of_squares(p)}, True
-    found: list[tuple[Powers, bool]] = [(_by_terms(p), True)]
+    found: list[tuple[Powers, bool]] = []
     root = square_root(p)
     quadric = None
     if root is not None:
@@ -286,12 +288,14 @@ def _smallest(p: Polynomial, rational: bool) -> tuple[Powers, bool]:
             powers, exact = quadric
             substituted = _substituted(powers, [form for _, form in squares], order, exact)
             found.append(({form: leading * weight for form, weight in substituted.items()}, exact))
+    if quadric is None or len(p.terms) <= _FEW:
+        found.append((_by_terms(p), True))
     # The sets for powers of quadrics are (next to) minimal; a search would only cost time.
     reduced = _reduced(p, min(len(powers) for powers, _ in found)) if quadric is None else None
     if reduced is not None:
         found.append((reduced, True))
     best, exact = min(found, key=lambda entry: (len(entry[0]), amplification(entry[0], order)))
-    difference = p - sum((weight * form**order for form, weight in best.items()), Polynomial())
+    difference = p - Polynomial.total(weight * form**order for form, weight in best.items())
     scale = max(abs(c) for _, c in p.terms)
     assert not difference or (not exact and max(abs(c) for _, c in difference.terms) < _TOLERANCE * scale)
     return best, exact
@@ -336,7 +340,7 @@ def _substituted(powers: Powers, variables: Sequence[Polynomial], order: int, ex
     """The sum with variable k replaced by the k-th linear form."""
     total: Powers = {}
     for direction, weight in powers.items():
-        form = sum((c * variables[m[0][0]] for m, c in direction.terms), Polynomial())
+        form = Polynomial.total(c * variables[m[0][0]] for m, c in direction.terms)
         if exact:
             add_power(total, form, weight, order)
         else:
@@ -348,14 +352,15 @@ def _substituted(powers: Powers, variables: Sequence[Polynomial], order: int, ex
 def _extend(p: Polynomial, forms: Sequence[Polynomial], exact: bool, rational: bool) -> tuple[Powers, bool]:
     """p over the given forms and as few new ones as possible."""
     powers, own_exact = _smallest(p, rational)
-    new = [form for form in powers if form not in forms]
+    known = set(forms)
+    new = [form for form in powers if form not in known]
     weights = _solve(p, forms, exact) if forms and new else None
     if weights is not None:
         return {form: w for form, w in zip(forms, weights, strict=True) if w}, exact
     coordinates = {axis for form in (*forms, p) for axis in form.coordinates()}
     if forms and exact and own_exact and not many_monomials(len(coordinates), p.degree()):
         mixed = sparse_sum(p, [*forms, *new], free=len(forms))
-        if mixed is not None and sum(form not in forms for form in mixed) < len(new):
+        if mixed is not None and sum(form not in known for form in mixed) < len(new):
             return mixed, True
     return powers, own_exact
 
@@ -392,7 +397,7 @@ def _pruned(forms: list[Polynomial], polys: Iterable[Polynomial]) -> list[Polyno
 
 def _expand(directions: Sequence[Direction], weights: Sequence[Fraction], order: int) -> Polynomial:
     powers = (Polynomial.linear(v) ** order * w for v, w in zip(directions, weights, strict=True) if w)
-    return sum(powers, Polynomial())
+    return Polynomial.total(powers)
 
 
 def _dimension(polys: Iterable[Polynomial], dimension: int | None) -> int:

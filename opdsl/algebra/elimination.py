@@ -12,6 +12,7 @@ from fractions import Fraction
 from math import gcd, lcm
 
 from opdsl.algebra.polynomial import Monomial, Polynomial, degree, graded_key, lower, monomial_factorial
+from opdsl.algebra.work import spend
 
 Column = Monomial | int
 """A monomial, or the number of an element."""
@@ -69,6 +70,7 @@ class Span:
     def _cancel(self, row: Row, lead: Column) -> Row:
         """Row with its term at ``lead`` cancelled by the row of that lead, up to a factor."""
         other = self.rows[lead]
+        spend(len(other))
         common = gcd(row[lead], other[lead])
         a, b = other[lead] // common, row[lead] // common
         result = {m: c * a for m, c in row.items()} if a != 1 else dict(row)

@@ -23,6 +23,8 @@ from fractions import Fraction
 from functools import cached_property
 from math import factorial, isfinite, perm, prod
 
+from opdsl.algebra.work import spend
+
 Monomial = tuple[tuple[int, int], ...]
 """ξ^β as sorted pairs (coordinate, power ≥ 1); () is the constant 1."""
 
@@ -118,9 +120,20 @@ class Polynomial:
 
     @classmethod
     def _from_dict(cls, total: Mapping[Monomial, Fraction]) -> Polynomial:
+        spend(len(total))
         kept = [(monomial, coefficient) for monomial, coefficient in total.items() if coefficient]
         kept.sort(key=lambda term: graded_key(term[0]))
         return cls(tuple(kept))
+
+    @classmethod
+    def total(cls, polynomials: Iterable[Polynomial]) -> Polynomial:
+        """The sum of many: each term is added once, and the whole is sorted once."""
+        total: dict[Monomial, Fraction] = {}
+        for polynomial in polynomials:
+            spend(len(polynomial.terms))
+            for monomial, coefficient in polynomial.terms:
+                total[monomial] = total[monomial] + coefficient if monomial in total else coefficient
+        return cls._from_dict(total)
 
     @classmethod
     def constant(cls, value: Scalar) -> Polynomial:
@@ -215,6 +228,7 @@ class Polynomial:
         if not isinstance(other, Polynomial):
             factor = as_fraction(other)
             return Polynomial(tuple((m, c * factor) for m, c in self.terms)) if factor else Polynomial()
+        spend(len(self.terms) * len(other.terms))
         total: dict[Monomial, Fraction] = {}
         for left, a in self.terms:
             for right, b in other.terms:

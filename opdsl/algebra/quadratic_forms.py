@@ -10,6 +10,7 @@ from fractions import Fraction
 from math import gcd, lcm
 
 from opdsl.algebra.polynomial import Polynomial
+from opdsl.algebra.work import spend
 
 _DENSE = 12
 """Fuller matrices than this are eliminated over the integers."""
@@ -24,6 +25,7 @@ def normalised(form: Polynomial) -> tuple[Polynomial, Fraction]:
     The direction has coprime integer coefficients if those stay small, else largest coefficient 1; the first one
     is positive.
     """
+    spend(len(form.terms))
     numerators = gcd(*(c.numerator for _, c in form.terms))
     scale = Fraction(numerators, lcm(*(c.denominator for _, c in form.terms)))
     largest = max(abs(c) for _, c in form.terms)

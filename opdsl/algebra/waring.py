@@ -21,6 +21,7 @@ from math import comb, factorial, prod
 
 from opdsl.algebra.polynomial import Polynomial
 from opdsl.algebra.quadratic_forms import normalised
+from opdsl.algebra.work import spend
 
 Powers = dict[Polynomial, Fraction]
 """A sum of powers of one order: linear forms and their weights; forms are normalised, so equal directions merge."""
@@ -186,6 +187,7 @@ def _badness(nodes: Sequence[Fraction]) -> Fraction:
 
 
 def _elementary(values: Sequence[Fraction]) -> list[Fraction]:
+    spend(len(values) ** 2)
     result = [Fraction(1)]
     for value in values:
         result = [a + value * b for a, b in zip([*result, Fraction(0)], [Fraction(0), *result], strict=True)]

@@ -108,7 +108,7 @@ def from_sympy(expressions: Any, *, coords: str) -> Operator:
         >>> from_sympy(sympy.Eq(u.diff(t), nu * u.diff(x, 2)), coords="t x")
         Operator('coords: t x; fields: u; params: nu; u_t = nu*u_xx')
     """
-    from opdsl.language.sympy_bridge import from_sympy as convert
+    from opdsl.grammar.from_sympy import from_sympy as convert
 
     try:
         system = convert(expressions, coords=coords)

@@ -11,7 +11,8 @@ from opdsl.backends.base import Backend, Capture
 from opdsl.errors import BindingError
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.language.constructors import children
-from opdsl.language.residual import Call, Number, Pointwise, Residual
+from opdsl.language.residual import Call, Number, Residual
+from opdsl.language.traverse import postorder
 from opdsl.planning.planner import push_forward_method
 from opdsl.strategies.base import Method
 from opdsl.strategies.environment import Environment
@@ -56,17 +57,10 @@ def used_orders(residual: Residual) -> dict[str, tuple[int, set[tuple[int, ...]]
     out: dict[str, tuple[int, set[tuple[int, ...]]]] = {}
     if not residual.functions:
         return out
-
-    def visit(node: Pointwise) -> None:
+    for node in postorder((c for e in residual.equations for c in e.components), children):
         if isinstance(node, Call) and node.function in residual.functions:
             orders = tuple(node.orders) or (0,) * len(node.args)
             out.setdefault(node.function, (len(node.args), set()))[1].add(orders)
-        for c in children(node):
-            visit(c)
-
-    for equation in residual.equations:
-        for component in equation.components:
-            visit(component)
     return out
 
 

@@ -93,7 +93,7 @@ class Described(ABC):
             >>> opdsl.operator("laplace(u)", coords="x y").to_sympy()
             [Derivative(u(x, y), (x, 2)) + Derivative(u(x, y), (y, 2))]
         """
-        from opdsl.language.sympy_bridge import to_sympy
+        from opdsl.language.to_sympy import to_sympy
 
         return to_sympy(self.system, dimension)
 

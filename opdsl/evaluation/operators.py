@@ -101,9 +101,10 @@ class Operator(Described):
             Expression('coords: t x; fields: ; 3*exp(-t)*sin(2*x)')
         """
         from opdsl.evaluation.conditions import Expression
+        from opdsl.grammar import parse_system
         from opdsl.language.calculus import substitute
 
-        changed = substitute(self.system, lines, coords=coords, fields=fields, params=params)
+        changed = substitute(self.system, lines, parse_system, coords=coords, fields=fields, params=params)
         if not changed.declarations.fields:
             return Expression(changed, backend=self._backend)
         return Operator(changed, backend=self._backend, strategy=self._strategy)

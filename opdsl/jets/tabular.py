@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from opdsl.algebra.work import spend
 from opdsl.jets.algebra import Algebra, Needed, Pairing
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.elementary import Elementary, Term, plus, scale, times
@@ -211,6 +212,7 @@ class Tabular(Algebra):
 
 def _bilinear_form(row: Sequence[tuple[int, int, float]], n: Mapping[int, Array], power: Mapping[int, Term]) -> Term:
     """Σ m n_i q_j over a symmetric row, with q = n^(m−1): both orders of every pair."""
+    spend(len(row))
     total: Term = None
     same = n is power
     for i, j, m in row:

@@ -14,6 +14,7 @@ from fractions import Fraction
 from itertools import count, islice
 from typing import Any
 
+from opdsl.algebra.work import spend
 from opdsl.errors import OpLimitError
 from opdsl.language.residual import (
     Add,
@@ -29,14 +30,15 @@ from opdsl.language.residual import (
     Pointwise,
     Power,
     Where,
-    _node,
     digest,
+    pointwise_node,
 )
+from opdsl.language.traverse import fill_slot, fold, postorder
 
 Scalar = Fraction | float
 
 
-@_node
+@pointwise_node
 class Coefficient(Pointwise):
     """A coefficient while it is not known yet whether anything differentiates it.
 
@@ -46,6 +48,10 @@ class Coefficient(Pointwise):
     name: str
     index: tuple[Axis, ...] = ()
     axes: tuple[Axis, ...] = ()
+
+    def axes_named(self) -> tuple[Axis, ...]:
+        """Its indices and what it is differentiated by."""
+        return (*self.index, *self.axes)
 
 
 ZERO = Number(Fraction(0))
@@ -150,17 +156,12 @@ def _shallow(node: Pointwise) -> tuple[Any, ...]:
 
 def is_field_free(node: Pointwise) -> bool:
     """Say whether no field (unknown or differentiated coefficient) occurs in the expression."""
-    if isinstance(node, Derivative):
-        return False
-    below = children(node)
-    if not below:
-        return True
-    try:
-        return node._field_free  # type: ignore[attr-defined, no-any-return]
-    except AttributeError:
-        known = all(is_field_free(child) for child in below)
-        object.__setattr__(node, "_field_free", known)
-        return known
+    fill_slot(node, "_field_free", children, _field_free)
+    return node._field_free
+
+
+def _field_free(node: Pointwise) -> bool:
+    return not isinstance(node, Derivative) and all(child._field_free for child in children(node))
 
 
 def _representable(value: Scalar) -> Scalar:
@@ -206,6 +207,7 @@ def add(*terms: Pointwise) -> Pointwise:
         value, rest = _coefficient(term)
         if value == 0:
             continue
+        spend(1)
         collected[rest] = collected[rest] + value if rest in collected else value
     kept = [_scaled(value, rest) for rest, value in collected.items() if value != 0]
     if not kept:
@@ -242,6 +244,7 @@ def mul(*factors: Pointwise) -> Pointwise:
                 powers.setdefault(base, []).append(exponent)
             case _:
                 powers.setdefault(factor, []).append(ONE)
+    spend(len(powers))
     kept: list[Pointwise] = []
     again = False
     for base, exponents in powers.items():
@@ -403,20 +406,16 @@ def index_sum(label: str, body: Pointwise) -> Pointwise:
 
 def free_labels(node: Pointwise) -> frozenset[str]:
     """Index labels that occur in an expression and are not bound by a sum inside it."""
-    match node:
-        case Coordinate(axis):
-            axes: tuple[Axis, ...] = (axis,)
-        case Parameter(_, index):
-            axes = index
-        case Coefficient(_, index, own):
-            axes = (*index, *own)
-        case Derivative(_, component, own):
-            axes = (component, *own)
-        case IndexSum(label, body):
-            return free_labels(body) - {label}
-        case _:
-            return frozenset[str]().union(*(free_labels(child) for child in children(node)))
-    return frozenset(a for a in axes if isinstance(a, str))
+    fill_slot(node, "_labels", children, _labels)
+    return node._labels
+
+
+def _labels(node: Pointwise) -> frozenset[str]:
+    found = _NONE.union(*(child._labels for child in children(node)), (a for a in node.axes_named() if isinstance(a, str)))
+    return (found - {node.label} if isinstance(node, IndexSum) else found) or _NONE
+
+
+_NONE: frozenset[str] = frozenset()
 
 
 def level_label(level: int) -> str:
@@ -446,18 +445,27 @@ def relabel_bound(node: Pointwise, level: int, taken: frozenset[str] = frozenset
 
     ``taken`` are labels that stay free.
     """
-    if isinstance(node, IndexSum):
-        body = relabel_bound(rename_label(node.body, node.label, _hidden(level)), level + 1, taken)
+    if not has_index_sum(node):
+        return node
+
+    def value(each: Pointwise, new: tuple[Pointwise, ...]) -> Pointwise:
+        if not isinstance(each, IndexSum):
+            return each if new == children(each) else rebuild_raw(each, new)
+        body = relabel_bound(rename_label(each.body, each.label, _hidden(level)), level + 1, taken)
         name = _names(taken)(level)
         return IndexSum(name, rename_label(body, _hidden(level), name))
-    below = children(node)
-    if not below or not _has_index_sum(node):
-        return node
-    return rebuild_raw(node, tuple(relabel_bound(child, level, taken) for child in below))
+
+    return fold((node,), outside_sums, value)[0]
 
 
-def _has_index_sum(node: Pointwise) -> bool:
-    return isinstance(node, IndexSum) or any(_has_index_sum(child) for child in children(node))
+def outside_sums(node: Pointwise) -> tuple[Pointwise, ...]:
+    """The children of a node; what a sum binds is left out."""
+    return () if isinstance(node, IndexSum) else children(node)
+
+
+def has_index_sum(node: Pointwise) -> bool:
+    """Say whether a sum over an index is left in the expression."""
+    return any(isinstance(each, IndexSum) for each in postorder((node,), children))
 
 
 def rebuild_raw(node: Pointwise, new: tuple[Pointwise, ...]) -> Pointwise:
@@ -473,23 +481,33 @@ def rename_label(node: Pointwise, old: str, new: Axis) -> Pointwise:
     def swap(axis: Axis) -> Axis:
         return new if axis == old else axis
 
-    match node:
-        case Coordinate(axis):
-            return Coordinate(swap(axis)) if axis == old else node
-        case Parameter(name, index):
-            return Parameter(name, tuple(swap(a) for a in index)) if old in index else node
-        case Coefficient(name, index, axes):
-            if old not in index and old not in axes:
-                return node
-            return Coefficient(name, tuple(swap(a) for a in index), sort_axes(swap(a) for a in axes))
-        case Derivative(name, component, axes):
-            if component != old and old not in axes:
-                return node
-            return Derivative(name, swap(component), sort_axes(swap(a) for a in axes))
-        case IndexSum(label, _) if label == old:
-            return node
-    below = children(node)
-    if not below:
-        return node
-    fresh = tuple(rename_label(child, old, new) for child in below)
-    return node if fresh == below else rebuild_raw(node, fresh)
+    def inside(each: Pointwise) -> tuple[Pointwise, ...]:
+        return children(each) if old in free_labels(each) else ()
+
+    def value(each: Pointwise, fresh: tuple[Pointwise, ...]) -> Pointwise:
+        if old not in free_labels(each):
+            return each
+        match each:
+            case Coordinate(axis):
+                return Coordinate(swap(axis))
+            case Parameter(name, index):
+                return Parameter(name, tuple(swap(a) for a in index))
+            case Coefficient(name, index, axes):
+                return Coefficient(name, tuple(swap(a) for a in index), sort_axes(swap(a) for a in axes))
+            case Derivative(name, component, axes):
+                return Derivative(name, swap(component), sort_axes(swap(a) for a in axes))
+        return rebuild_raw(each, fresh)
+
+    return fold((node,), inside, value)[0]
+
+
+def transform(node: Pointwise, leaf: Callable[[Pointwise], Pointwise], memo: dict[Pointwise, Pointwise]) -> Pointwise:
+    """Replace leaves and rebuild everything above them through the smart constructors."""
+
+    def value(each: Pointwise, new: tuple[Pointwise, ...]) -> Pointwise:
+        if each not in memo:
+            below = children(each)
+            memo[each] = leaf(each) if not below else each if new == below else rebuild(each, new)
+        return memo[each]
+
+    return fold((node,), children, value)[0]

@@ -19,66 +19,69 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from fractions import Fraction
-from typing import Any, TypeVar, dataclass_transform
+from threading import RLock
+from typing import Any, ClassVar, TypeVar, dataclass_transform
+from weakref import WeakValueDictionary
+
+from opdsl.language.traverse import fill_slot
 
 _T = TypeVar("_T")
 
 
+_interned: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
+_making = RLock()
+
+
+class _Interning(type):
+    """Gives the node that exists instead of an equal new one."""
+
+    def __call__(cls, *args: Any, **named: Any) -> Any:
+        values = args if len(args) == len(cls._entries) else cls._filled(args, named)  # type: ignore[attr-defined]
+        values = cls._canonical(*values)  # type: ignore[attr-defined]
+        key = (cls, *values)
+        found = _interned.get(key)
+        if found is None:
+            made = super().__call__(*values)
+            # Under a lock, so that two threads never hold two nodes for one expression.
+            with _making:
+                found = _interned.setdefault(key, made)
+        return found
+
+
 @dataclass_transform(frozen_default=True)
-def _node(cls: type[_T]) -> type[_T]:
-    """A frozen dataclass with slots whose hash is computed once.
+def pointwise_node(cls: type[_T]) -> type[_T]:
+    """A frozen dataclass with slots of which equal instances are one object.
 
-    Expressions are shared, deep and used as dictionary keys. Comparing two equal graphs field by field takes exponential
-    time where subexpressions are shared, so compound nodes are compared by a 128-bit digest of their structure.
+    Expressions are shared, deep and used as dictionary keys: comparing and hashing them is comparing and hashing addresses. The
+    table holds its nodes weakly, so an expression lives as long as somebody uses it.
     """
-    made: Any = dataclass(frozen=True, slots=True)(cls)
-    fields_hash, fields_equal = made.__hash__, made.__eq__
-
-    def __hash__(self: Any) -> int:
-        try:
-            return int(self._hash)
-        except AttributeError:
-            value = hash((cls.__name__, fields_hash(self)))
-            object.__setattr__(self, "_hash", value)
-            return value
-
-    def __eq__(self: Any, other: object) -> bool:
-        if self is other:
-            return True
-        if self.__class__ is not other.__class__ or hash(self) != hash(other):
-            return False
-        return bool(fields_equal(self, other)) if cls.__name__ in _LEAVES else digest(self) == digest(other)
-
-    made.__hash__, made.__eq__ = __hash__, __eq__
+    made: Any = dataclass(frozen=True, slots=True, eq=False)(cls)
+    made._entries = tuple(entry.name for entry in fields(made))
+    made._defaults = tuple(entry.default for entry in fields(made))
     return made  # type: ignore[no-any-return]
 
 
-_LEAVES = frozenset(("Number", "Coordinate", "Parameter", "Derivative", "Coefficient"))
-
-
-def digest(node: Any) -> bytes:
+def digest(node: Pointwise) -> bytes:
     """Return 16 bytes that two nodes share exactly if they are equal (up to 2⁻¹²⁸); the same in every process."""
-    try:
-        return node._digest  # type: ignore[no-any-return]
-    except AttributeError:
-        parts: list[bytes] = [type(node).__name__.encode()]
-        for entry in fields(node):
-            value = getattr(node, entry.name)
-            many = value if isinstance(value, tuple) else (value,)
-            parts += [digest(v) if isinstance(v, Pointwise) else repr(_plain(v)).encode() for v in many]
-            parts.append(b"|")
-        made = hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
-        object.__setattr__(node, "_digest", made)
-        return made
+    fill_slot(node, "_digest", _parts, _digest_of)
+    return node._digest
 
 
-def _plain(value: Any) -> Any:
-    """Equal numbers have one spelling: 2.0 and Fraction(2) are equal and hash alike."""
-    if isinstance(value, float) and value.is_integer():
-        return Fraction(value)
-    return value
+def _digest_of(node: Pointwise) -> bytes:
+    parts: list[bytes] = [type(node).__name__.encode()]
+    for name in node._entries:
+        value = getattr(node, name)
+        many = value if isinstance(value, tuple) else (value,)
+        parts += [v._digest if isinstance(v, Pointwise) else repr(v).encode() for v in many]
+        parts.append(b"|")
+    return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
+
+
+def _parts(node: Pointwise) -> list[Pointwise]:
+    values = (getattr(node, name) for name in node._entries)
+    return [v for value in values for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, Pointwise)]
 
 
 Axis = int | str
@@ -89,10 +92,35 @@ label stands for the coordinate column ``space[k]``; on `Parameter.index` and `D
 """
 
 
-class Pointwise:
-    """A scalar expression evaluated at each point. Immutable and hashable; shared subexpressions are equal objects."""
+class Pointwise(metaclass=_Interning):
+    """A scalar expression evaluated at each point. Immutable; equal expressions are one object."""
 
-    __slots__ = ("_digest", "_field_free", "_hash", "_key")
+    __slots__ = ("__weakref__", "_digest", "_field_free", "_key", "_labels")
+    _digest: bytes
+    _field_free: bool
+    _labels: frozenset[str]
+    _entries: ClassVar[tuple[str, ...]] = ()
+    _defaults: ClassVar[tuple[Any, ...]] = ()
+
+    @classmethod
+    def _filled(cls, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        """All values, from arguments in any order and defaults."""
+        rest = tuple(named.pop(n, d) for n, d in zip(cls._entries[len(args) :], cls._defaults[len(args) :], strict=True))
+        if named or len(args) > len(cls._entries) or any(value is MISSING for value in rest):
+            raise TypeError(f"{cls.__name__} takes {', '.join(cls._entries)}")
+        return (*args, *rest)
+
+    @classmethod
+    def _canonical(cls, *values: Any) -> tuple[Any, ...]:
+        """The same values in the one form that is kept."""
+        return values
+
+    def axes_named(self) -> tuple[Axis, ...]:
+        """The columns and index labels that stand at this very node."""
+        return ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(getattr(self, name) for name in self._entries)
 
 
 ELEMENTARY: dict[str, int] = {
@@ -106,21 +134,31 @@ Others never occur.
 """
 
 
-@_node
+@pointwise_node
 class Number(Pointwise):
     """A literal: exact (`Fraction`) where the text is exact (``1/2``, ``6``, ``0.25``), else float (``pi``)."""
 
     value: Fraction | float
 
+    @classmethod
+    def _canonical(cls, *values: Any) -> tuple[Any, ...]:
+        (value,) = values
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        return (Fraction(value) if whole else value,)
 
-@_node
+
+@pointwise_node
 class Coordinate(Pointwise):
     """The value of a coordinate at the point."""
 
     axis: Axis
 
+    def axes_named(self) -> tuple[Axis, ...]:
+        """The column or label."""
+        return (self.axis,)
 
-@_node
+
+@pointwise_node
 class Parameter(Pointwise):
     """One component of a parameter or coefficient that is bound at call time and is not differentiated.
 
@@ -130,8 +168,12 @@ class Parameter(Pointwise):
     name: str
     index: tuple[Axis, ...] = ()
 
+    def axes_named(self) -> tuple[Axis, ...]:
+        """The indices."""
+        return self.index
 
-@_node
+
+@pointwise_node
 class Derivative(Pointwise):
     """∂_{axes} of one component of a field (or of a coefficient that is differentiated). ``axes`` sorted.
 
@@ -142,22 +184,26 @@ class Derivative(Pointwise):
     component: Axis = 0
     axes: tuple[Axis, ...] = ()
 
+    def axes_named(self) -> tuple[Axis, ...]:
+        """The component and what it is differentiated by."""
+        return (self.component, *self.axes)
 
-@_node
+
+@pointwise_node
 class Add(Pointwise):
     """Sum of two or more terms."""
 
     terms: tuple[Pointwise, ...]
 
 
-@_node
+@pointwise_node
 class Mul(Pointwise):
     """Product of two or more factors. A numeric factor, if any, stands first."""
 
     factors: tuple[Pointwise, ...]
 
 
-@_node
+@pointwise_node
 class Power(Pointwise):
     """base ** exponent. Quotients are products with powers -1."""
 
@@ -165,7 +211,7 @@ class Power(Pointwise):
     exponent: Pointwise
 
 
-@_node
+@pointwise_node
 class Call(Pointwise):
     """An elementary function of the fixed table, or a function declared by the user.
 
@@ -179,7 +225,7 @@ class Call(Pointwise):
     orders: tuple[int, ...] = ()
 
 
-@_node
+@pointwise_node
 class Compare(Pointwise):
     """A comparison, ``operator`` one of < <= > >= == !=. Occurs only as the condition of `Where`."""
 
@@ -188,7 +234,7 @@ class Compare(Pointwise):
     right: Pointwise
 
 
-@_node
+@pointwise_node
 class Where(Pointwise):
     """``yes`` where the condition holds, ``no`` elsewhere."""
 
@@ -197,7 +243,7 @@ class Where(Pointwise):
     no: Pointwise
 
 
-@_node
+@pointwise_node
 class IndexSum(Pointwise):
     """Σ over the label, which ranges over the space coordinates, of the body."""
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 from html import escape
 from typing import TYPE_CHECKING
 
+from opdsl.language.constructors import children
 from opdsl.language.residual import (
     Add,
     Axis,
@@ -23,12 +24,14 @@ from opdsl.language.residual import (
     Residual,
     Where,
 )
+from opdsl.language.traverse import fold
 from opdsl.strategies.linear_operators import DerivativeTerm, LinearOperator
 
 if TYPE_CHECKING:
     from opdsl.planning.plan import Candidate, FieldPlan, Plan
 
 _MOST, _SHOWN = 8, 4
+_LONGEST = 2000
 
 
 def number_text(value: Fraction | float) -> str:
@@ -37,7 +40,16 @@ def number_text(value: Fraction | float) -> str:
 
 
 def text(node: Pointwise, coords: Sequence[str]) -> str:
-    """An expression as one would write it."""
+    """An expression as one would write it; what is very long is left out."""
+
+    def written(node: Pointwise, below: tuple[str, ...]) -> str:
+        found = _written(node, below, coords)
+        return found if len(found) <= _LONGEST else "…"
+
+    return fold((node,), children, written)[0]
+
+
+def _written(node: Pointwise, below: tuple[str, ...], coords: Sequence[str]) -> str:
     match node:
         case Number(value):
             return number_text(value)
@@ -48,27 +60,26 @@ def text(node: Pointwise, coords: Sequence[str]) -> str:
         case Derivative(field, component, axes):
             base = field if component == 0 else f"{field}[{component}]"
             return base if not axes else f"{derivative(axes, coords)} {base}"
-        case Add(terms):
-            return " + ".join(text(t, coords) for t in terms).replace("+ -", "- ")
+        case Add():
+            return " + ".join(below).replace("+ -", "- ")
         case Mul(factors):
-            if factors[0] == Number(Fraction(-1)):
-                return "-" + text(Mul(factors[1:]), coords)
-            return " ".join(f"({text(f, coords)})" if isinstance(f, Add) else text(f, coords) for f in factors)
+            parts = [f"({part})" if isinstance(f, Add) else part for f, part in zip(factors, below, strict=True)]
+            negative = isinstance(factors[0], Number) and factors[0].value == -1
+            return "-" + " ".join(parts[1:]) if negative else " ".join(parts)
         case Power(base, exponent):
-            inner = text(base, coords)
-            if isinstance(base, Add | Mul | Power | Derivative):
-                inner = f"({inner})"
-            return f"{inner}^{text(exponent, coords)}" if isinstance(exponent, Number) and exponent.value >= 0 and (
+            inner = f"({below[0]})" if isinstance(base, Add | Mul | Power | Derivative) else below[0]
+            plain = isinstance(exponent, Number) and exponent.value >= 0 and (
                 isinstance(exponent.value, float) or exponent.value.denominator == 1
-            ) else f"{inner}^({text(exponent, coords)})"
-        case Call(name, args, orders):
-            return name + "'" * sum(orders) + "(" + ", ".join(text(a, coords) for a in args) + ")"
-        case Compare(operator, left, right):
-            return f"{text(left, coords)} {operator} {text(right, coords)}"
-        case Where(condition, yes, no):
-            return f"where({', '.join(text(a, coords) for a in (condition, yes, no))})"
-        case IndexSum(label, body):
-            return f"Σ_{label} {text(body, coords)}"
+            )  # fmt: skip
+            return f"{inner}^{below[1]}" if plain else f"{inner}^({below[1]})"
+        case Call(name, _, orders):
+            return name + "'" * sum(orders) + "(" + ", ".join(below) + ")"
+        case Compare(operator):
+            return f"{below[0]} {operator} {below[1]}"
+        case Where():
+            return f"where({', '.join(below)})"
+        case IndexSum(label):
+            return f"Σ_{label} {below[0]}"
     return repr(node)
 
 

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from opdsl.algebra.work import bounded
 from opdsl.backends import facts
 from opdsl.backends.execution import Constants, Execution
-from opdsl.errors import OpdslWarning, StrategyError, unknown
+from opdsl.errors import OpdslWarning, OpLimitError, StrategyError, unknown
 from opdsl.jets.graph import Graph
 from opdsl.language.constructors import children
 from opdsl.language.residual import Add, IndexSum, Mul, Pointwise, Residual
+from opdsl.language.traverse import fold
 from opdsl.planning.plan import Candidate, FieldPlan, Plan
 from opdsl.planning.plan_text import operator_text
 from opdsl.pricing.cost import Cost, price
@@ -28,6 +30,7 @@ from opdsl.strategies.linear_operators import LinearOperator, OperatorValue, Spl
 from opdsl.strategies.no_derivatives import Evaluation
 from opdsl.strategies.stde import STDE
 
+MAX_SEARCH = 200_000
 TIE = 1.05
 """Predictions closer than this are no reason to choose: among those the more special literature name wins."""
 
@@ -163,7 +166,7 @@ def _check_unbiased(plan: Plan, reading: Split) -> None:
     """Warn where a random value enters an equation nonlinearly: the mean of a square is not the square of the mean."""
     random = frozenset(op for g in plan.groups for op in g.method.estimated)
     for equation in reading.equations if random else ():
-        if any(_degree(c, random) > 1 for c in equation.components):
+        if max(_degrees(equation.components, random)) > 1:
             warnings.warn(
                 f"equation '{equation.name}' is not linear in its estimated derivatives, so that its mean over the random directions is "
                 "not its value. Use an exact strategy, or write the equation so that each estimate enters linearly.",
@@ -172,16 +175,19 @@ def _check_unbiased(plan: Plan, reading: Split) -> None:
             )
 
 
-def _degree(node: Pointwise, random: frozenset[LinearOperator]) -> int:
-    """Degree of an expression in random values; 2 stands for anything that is not linear."""
-    if isinstance(node, OperatorValue):
-        return int(node.operator in random)
-    degrees = [_degree(c, random) for c in children(node)]
-    if isinstance(node, Mul):
-        return min(sum(degrees), 2)
-    if isinstance(node, Add | IndexSum):
-        return max(degrees)
-    return 2 if any(degrees) else 0
+def _degrees(nodes: Sequence[Pointwise], random: frozenset[LinearOperator]) -> list[int]:
+    """Degrees of expressions in random values; 2 stands for anything that is not linear."""
+
+    def degree(node: Pointwise, below: tuple[int, ...]) -> int:
+        if isinstance(node, OperatorValue):
+            return int(node.operator in random)
+        if isinstance(node, Mul):
+            return min(sum(below), 2)
+        if isinstance(node, Add | IndexSum):
+            return max(below)
+        return 2 if any(below) else 0
+
+    return fold(nodes, children, degree)
 
 
 def _check_mapping(strategy: Any, networks: Sequence[Network]) -> None:
@@ -216,6 +222,8 @@ class _Choice:
         """Predicted."""
         try:
             effort = method.effort(self.where)
+        except OpLimitError:
+            raise
         except Exception:
             # Counting runs the method, and a strategy of the user's may use what abstract arrays lack; a price must never be the reason
             # why an operator cannot be evaluated. Strategies of our own are counted without this net in the tests.
@@ -232,6 +240,22 @@ class _Choice:
             return STRATEGIES.get(self.settings.pinned[self.number]), "measured to be the fastest for calls like this"
         return found, "asked for"
 
+    def proposed(self, strategy: Strategy) -> Method | Refusal:
+        """What a strategy offers; one that needs too much exact arithmetic to find its directions does not apply."""
+        try:
+            with bounded("the search for exact directions", amount=MAX_SEARCH):
+                return strategy.propose(self.request)
+        except OpLimitError:
+            return Refusal(strategy.name, f"its exact directions need more than {MAX_SEARCH} terms to be found")
+
+    def priced(self, method: Method) -> Cost | Refusal:
+        """What a method costs; one that is too large to be counted is too large to be run."""
+        try:
+            with bounded("the method", amount=MAX_SEARCH):
+                return self.cost(method)
+        except OpLimitError:
+            return Refusal(method.strategy, f"it has more than {MAX_SEARCH} terms")
+
     def plan(self) -> FieldPlan:
         fields, texts, wanted = self.network.fields, self.texts, self.wanted
         if not wanted:
@@ -240,11 +264,18 @@ class _Choice:
             cost = self.cost(method)
             return FieldPlan(fields, texts, method.strategy, 1, cost, why, (), tuple(method.details()), method, wanted)
         forced, why = self.forced()
-        found: dict[str, Method | Refusal] = {name: s.propose(self.request) for name, s in STRATEGIES.items()}
+        found = {name: self.proposed(s) for name, s in STRATEGIES.items()}
         if forced is not None and STRATEGIES.get(forced.name) is not forced:
-            found = {forced.name: forced.propose(self.request), **found}
+            found = {forced.name: self.proposed(forced), **found}
+        costs: dict[str, Cost] = {}
+        for name, offer in found.items():
+            if isinstance(offer, Method):
+                priced = self.priced(offer)
+                if isinstance(priced, Refusal):
+                    found[name] = priced
+                else:
+                    costs[name] = priced
         methods = {name: m for name, m in found.items() if isinstance(m, Method)}
-        costs = {name: self.cost(m) for name, m in methods.items()}
         if forced is not None:
             answer = found[forced.name]
             if isinstance(answer, Refusal):

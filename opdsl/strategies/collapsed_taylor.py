@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from opdsl.algebra.directions import spread_over_directions
 from opdsl.algebra.polynomial import Polynomial
+from opdsl.language.constructors import free_labels
 from opdsl.language.residual import Pointwise
 from opdsl.strategies.base import Method, Refusal, Request, Strategy
 from opdsl.strategies.direction_groups import Direction, Need, Needs, build, diagonal, first_order, spread_of
 from opdsl.strategies.dof import substitute_known
-from opdsl.strategies.linear_operators import LinearOperator, labels_in
+from opdsl.strategies.linear_operators import LinearOperator
 
 _MOST_TERMS = 3000
 
@@ -41,7 +42,7 @@ class CollapsedTaylor(Strategy):
                 return Refusal(self.name, "a first-order term has coefficients over several indices")
             if any(t.labels and t.order > 1 for t in op.terms):
                 # Sums over very many coordinates stay unwritten: pure powers only.
-                if diagonal(op, n) or any(labels_in(t.coefficient) and len(t.labels) > 1 for t in op.terms):
+                if diagonal(op, n) or any(free_labels(t.coefficient) and len(t.labels) > 1 for t in op.terms):
                     return Refusal(self.name, "mixed derivatives over an unwritten index sum (too many coordinates to write out)")
                 continue
             op = LinearOperator(

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import factorial
 
+from opdsl.language.constructors import free_labels
 from opdsl.language.residual import Number, Pointwise
 from opdsl.strategies.base import Refusal
 from opdsl.strategies.directional import MOST_ENTRIES, DirectionalMethod, Form, Group, Quadratic, Weight
-from opdsl.strategies.linear_operators import LinearOperator, labels_in, split_number
+from opdsl.strategies.linear_operators import LinearOperator, split_number
 
 Direction = int | tuple[float, ...]
 """A coordinate column, or a vector."""
@@ -55,7 +56,7 @@ def first_order(operator: LinearOperator, needs: Needs) -> bool:
             continue
         axis = t.axes[0]
         if isinstance(axis, int):
-            if labels_in(t.coefficient):
+            if free_labels(t.coefficient):
                 return False
             needs.first.append((t.coefficient, axis))
         else:
@@ -78,7 +79,7 @@ def diagonal(operator: LinearOperator, needs: Needs, orders: Sequence[int] | Non
             weights[t.axes[0]] = weights.get(t.axes[0], 0.0) + float(number)
         else:
             number, rest = split_number(t.coefficient)
-            label = t.labels[0] if labels_in(rest) else None
+            label = t.labels[0] if free_labels(rest) else None
             needs.weighted.append(Need(t.order, rest, None, float(number), label))
     needs.weighted += [Need(order, rest, weights) for (order, rest), weights in by_key.items()]
     return left

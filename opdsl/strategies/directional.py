@@ -22,7 +22,7 @@ from opdsl.jets.graph import Array
 from opdsl.language.residual import Number, Pointwise
 from opdsl.strategies.environment import Environment
 from opdsl.strategies.linear_operators import LinearOperator
-from opdsl.strategies.push_forward import Floats, PushForwardMethod, ReadOut
+from opdsl.strategies.push_forward import Floats, PushForwardMethod, ReadOut, UnitRows
 
 MOST_ENTRIES = 2**28
 
@@ -40,8 +40,8 @@ class Group:
         """Number of directions R."""
         return len(self.along) or len(self.vectors)
 
-    def matrix(self, dimension: int) -> Floats:
-        """Directions as rows (R, d).
+    def matrix(self, dimension: int) -> Floats | UnitRows:
+        """Directions as rows (R, d), of which unit rows are not written out before an array is made of them.
 
         Raises:
             StrategyError: the matrix would not fit into memory.
@@ -53,9 +53,7 @@ class Group:
             )
         if self.vectors:
             return np.array(self.vectors, dtype=np.float64)
-        out = np.zeros((self.size, dimension))
-        out[np.arange(self.size), list(self.along)] = 1.0
-        return out
+        return UnitRows((self.size, dimension), tuple(self.along))
 
 
 @dataclass(frozen=True)
@@ -189,7 +187,7 @@ class DirectionalMethod(PushForwardMethod[Directional]):
             total = a if total is None else total + a
         return total
 
-    def directions(self, algebra: Directional) -> dict[int, Floats]:
+    def directions(self, algebra: Directional) -> dict[int, Floats | UnitRows]:
         return {algebra.part(g, 1): group.matrix(self.dimension) for g, group in enumerate(self.groups)}
 
     def first_order(self, env: Environment, algebra: Directional) -> tuple[list[Array | None], bool]:

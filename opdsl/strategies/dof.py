@@ -10,11 +10,11 @@ import numpy as np
 
 from opdsl.algebra.polynomial import Polynomial
 from opdsl.algebra.quadratic_forms import sum_of_squares
-from opdsl.language.constructors import children, mul, rebuild
-from opdsl.language.residual import Coordinate, Number, Parameter, Pointwise
+from opdsl.language.constructors import free_labels, mul, transform
+from opdsl.language.residual import Number, Parameter, Pointwise
 from opdsl.strategies.base import Method, Refusal, Request, Strategy
 from opdsl.strategies.direction_groups import Direction, Need, Needs, build, first_order, number_one, spread_of
-from opdsl.strategies.linear_operators import LinearOperator, labels_in, split_number
+from opdsl.strategies.linear_operators import LinearOperator, split_number
 
 
 class DOF(Strategy):
@@ -68,7 +68,7 @@ def second_order(op: LinearOperator, n: Needs, request: Request, notes: list[str
             first, second = t.axes
             if first == second:
                 number, rest = split_number(t.coefficient)
-                whole.append(Need(2, rest, None, float(number), str(first) if labels_in(rest) else None))
+                whole.append(Need(2, rest, None, float(number), str(first) if free_labels(rest) else None))
             elif len(t.labels) == 2:
                 known = _known_matrix(t.coefficient, t.labels, request)
                 if known is None:
@@ -179,15 +179,13 @@ def _eigen(static: dict[tuple[int, int], float], dimension: int) -> list[tuple[D
 
 def substitute_known(node: Pointwise, request: Request) -> Pointwise:
     """Put in the entries of arrays that are known while planning."""
-    if isinstance(node, Parameter):
-        if node.name in request.known and all(isinstance(a, int) for a in node.index):
+
+    def leaf(node: Pointwise) -> Pointwise:
+        if isinstance(node, Parameter) and node.name in request.known and all(isinstance(a, int) for a in node.index):
             return Number(float(request.known[node.name][tuple(int(a) for a in node.index)]))
         return node
-    if isinstance(node, Number | Coordinate):
-        return node
-    parts = children(node)
-    new = tuple(substitute_known(c, request) for c in parts)
-    return node if all(a is b for a, b in zip(parts, new, strict=True)) else rebuild(node, new)
+
+    return transform(node, leaf, {})
 
 
 def _known_matrix(coefficient: Pointwise, labels: Sequence[str], request: Request) -> np.ndarray | None:  # type: ignore[type-arg]

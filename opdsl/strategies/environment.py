@@ -14,6 +14,7 @@ from typing import Any
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.elementary import ELEMENTARY, _integer_power
 from opdsl.jets.graph import Array
+from opdsl.language.constructors import children
 from opdsl.language.residual import (
     Add,
     Call,
@@ -29,6 +30,7 @@ from opdsl.language.residual import (
     Where,
     contiguous,
 )
+from opdsl.language.traverse import postorder
 from opdsl.strategies.linear_operators import OperatorValue
 
 Labelled = tuple[Any, tuple[str, ...]]
@@ -93,7 +95,10 @@ class Environment:
     def labelled(self, node: Pointwise) -> Labelled:
         """Value and the labels of its trailing axes; shared subexpressions are evaluated once."""
         if node not in self._memo:
-            self._memo[node] = self._evaluate(node)
+            # From the inside: what is nested deeply does not nest calls.
+            for each in postorder((node,), lambda n: () if n in self._memo else children(n)):
+                if each not in self._memo:
+                    self._memo[each] = self._evaluate(each)
         return self._memo[node]
 
     # ------------------------------------------------------------------------------------------------------- leaves

@@ -15,27 +15,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from opdsl.algebra.polynomial import Polynomial
+from opdsl.algebra.polynomial import Monomial, Polynomial
 from opdsl.errors import StrategyError
-from opdsl.language.constructors import children, is_field_free, mul
+from opdsl.language.constructors import children, free_labels, is_field_free, mul
 from opdsl.language.residual import (
     Add,
     Axis,
     Call,
     Compare,
-    Coordinate,
     Derivative,
     Equation,
     IndexSum,
     Mul,
     Number,
-    Parameter,
     Pointwise,
     Power,
     Residual,
     Where,
-    _node,
+    pointwise_node,
 )
+from opdsl.language.traverse import fold
 
 ONE = Number(Fraction(1))
 
@@ -90,14 +89,14 @@ class LinearOperator:
         """The symbol as Σ_g c_g p_g with run-time c_g and exact p_g; None where a coefficient carries an index label."""
         out: list[tuple[Pointwise, Polynomial]] = []
         for coefficient, terms in self.groups().items():
-            if labels_in(coefficient):
+            if free_labels(coefficient):
                 return None
-            total = Polynomial.constant(0)
+            found: list[tuple[Monomial, Fraction]] = []
             for t in terms:
                 number = t.number
                 assert number is not None
-                total = total + expand_labels(t.axes, t.labels, space) * Fraction(number)
-            out.append((coefficient, total))
+                found += [(m, c * Fraction(number)) for m, c in expand_labels(t.axes, t.labels, space).terms]
+            out.append((coefficient, Polynomial.from_terms(found)))
         return out
 
 
@@ -110,7 +109,7 @@ def expand_labels(axes: Sequence[Axis], labels: Sequence[str], space: Sequence[i
     return total
 
 
-@_node
+@pointwise_node
 class OperatorValue(Pointwise):
     """The value of an operator on one component of a field; a leaf of the pointwise function F."""
 
@@ -118,6 +117,10 @@ class OperatorValue(Pointwise):
     component: Axis
     operator: LinearOperator
     index: str | None = None
+
+    def axes_named(self) -> tuple[Axis, ...]:
+        """The component, and the label of a family."""
+        return (self.component,) if self.index is None else (self.component, self.index)
 
 
 @dataclass(frozen=True)
@@ -144,24 +147,6 @@ def split_number(coefficient: Pointwise) -> tuple[Fraction | float, Pointwise]:
     return Fraction(1), coefficient
 
 
-def labels_in(node: Pointwise) -> frozenset[str]:
-    """Index labels that occur free."""
-    match node:
-        case Number():
-            return frozenset()
-        case Coordinate(axis):
-            return frozenset([axis]) if isinstance(axis, str) else frozenset()
-        case Parameter(_, index):
-            return frozenset(a for a in index if isinstance(a, str))
-        case Derivative(_, component, axes):
-            return frozenset(a for a in (component, *axes) if isinstance(a, str))
-        case OperatorValue(_, component, _, index):
-            return frozenset(a for a in (component, index) if isinstance(a, str))
-        case IndexSum(label, body):
-            return labels_in(body) - {label}
-    return frozenset[str]().union(*(labels_in(c) for c in children(node)))
-
-
 Reader = Callable[[str, Axis, LinearOperator, str | None], Pointwise]
 
 
@@ -173,20 +158,32 @@ def split(residual: Residual, *, merge: bool) -> Split:
         operators.setdefault(field, {})[operator] = None
         return OperatorValue(field, component, operator, index)
 
+    memo: dict[Pointwise, Pointwise] = {}
+
+    def below(node: Pointwise) -> tuple[Pointwise, ...]:
+        if node in memo:
+            return ()
+        found = _operator_in(node) if isinstance(node, IndexSum) else None
+        return children(node) if found is None else tuple(found[0])
+
+    def made(node: Pointwise, new: tuple[Pointwise, ...]) -> Pointwise:
+        if node in memo:
+            return memo[node]
+        found = _operator_in(node) if isinstance(node, IndexSum) else None
+        if isinstance(node, Derivative):
+            memo[node] = _single(node, value)
+        elif found is not None:
+            # v Σ_i ∂_i² u: the sum is one operator, not a family of derivatives.
+            _, derivative, term = found
+            whole = value(derivative.field, derivative.component, LinearOperator((term,)))
+            memo[node] = Mul((*new, whole)) if new else whole
+        else:
+            memo[node] = _with_children(node, new) if new else node
+        return memo[node]
+
     def read(node: Pointwise) -> Pointwise:
         """Every derivative by itself."""
-        if isinstance(node, Derivative):
-            return _single(node, value)
-        if isinstance(node, Number | Coordinate | Parameter | OperatorValue):
-            return node
-        if isinstance(node, IndexSum):
-            found = _operator_in(node)
-            if found is not None:
-                # v Σ_i ∂_i² u: the sum is one operator, not a family of derivatives.
-                outer, derivative, term = found
-                whole = value(derivative.field, derivative.component, LinearOperator((term,)))
-                return Mul((*(read(f) for f in outer), whole)) if outer else whole
-        return _with_children(node, tuple(read(c) for c in children(node)))
+        return fold((node,), below, made)[0]
 
     equations = []
     for equation in residual.equations:
@@ -241,7 +238,7 @@ def _collect(component: Pointwise, value: Reader, read: Callable[[Pointwise], Po
             linear.setdefault((derivative.field, derivative.component, -1 if merge else number), []).append(term)
     for (field, where, _), terms in linear.items():
         first = terms[0]
-        if len(terms) == 1 and not labels_in(first.coefficient) & set(first.labels):
+        if len(terms) == 1 and not free_labels(first.coefficient) & set(first.labels):
             # One term: the coefficient stays outside, so that the same derivative elsewhere is the same operator.
             alone = LinearOperator((DerivativeTerm(ONE, first.axes, first.labels),))
             whole = value(field, where, alone, None)
@@ -259,9 +256,9 @@ def _operator_in(node: IndexSum) -> tuple[list[Pointwise], Derivative, Derivativ
         labels.append(body.label)
         body = body.body
     factors = body.factors if isinstance(body, Mul) else (body,)
-    outer = [f for f in factors if not labels_in(f) & set(labels)]
-    bound = tuple(f for f in factors if labels_in(f) & set(labels))
-    if any(labels_in(f) - set(labels) for f in bound):
+    outer = [f for f in factors if not free_labels(f) & set(labels)]
+    bound = tuple(f for f in factors if free_labels(f) & set(labels))
+    if any(free_labels(f) - set(labels) for f in bound):
         return None  # a_ij ∂_i u ∂_j u: the inner sum is an operator for every value of the outer label
     found = _linear_term(bound[0] if len(bound) == 1 else Mul(bound), tuple(labels)) if bound else None
     return None if found is None else (outer, *found)

@@ -14,6 +14,7 @@ from opdsl.strategies.environment import Environment
 from opdsl.strategies.linear_operators import LinearOperator
 
 Axes = tuple[int, ...]
+_DEEPEST = 16
 _MOST = 5_000
 
 
@@ -96,6 +97,9 @@ class NestedAD(Strategy):
     def propose(self, request: Request) -> Method | Refusal:
         if not request.differentiable:
             return Refusal(self.name, request.undifferentiable)
+        order = max(op.order for op in request.operators)
+        if order > _DEEPEST:
+            return Refusal(self.name, f"order {order} nests {order} differentiations, each of which doubles the work")
         size = sum(len(request.space) ** max(len(t.labels), op.spread is not None) for op in request.operators for t in op.terms)
         if size > _MOST:
             return Refusal(self.name, f"{size} partial derivatives would be needed")

@@ -14,11 +14,11 @@ import numpy as np
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.bottleneck import Cut, find_cut, unit_directions
 from opdsl.jets.graph import Array, Graph
-from opdsl.language.constructors import mul
+from opdsl.language.constructors import free_labels, mul
 from opdsl.language.residual import Number, Parameter, Pointwise, contiguous
 from opdsl.strategies.base import Method, Refusal, Request, Strategy
 from opdsl.strategies.environment import Environment
-from opdsl.strategies.linear_operators import ONE, DerivativeTerm, LinearOperator, labels_in
+from opdsl.strategies.linear_operators import ONE, DerivativeTerm, LinearOperator
 from opdsl.strategies.restriction import (
     Block,
     NotSuitable,
@@ -207,7 +207,7 @@ class _Pulled:
         self.plain = [op for op in request.operators if op.spread is None]
         # First-order sums are single directions; only sums of higher order need all directions.
         self.whole = any(t.labels and t.order > 1 for t in terms)
-        self.matrices = any(t.order > 1 and labels_in(t.coefficient) for t in terms)
+        self.matrices = any(t.order > 1 and free_labels(t.coefficient) for t in terms)
         self.high = any(t.order > 2 for t in terms)
         self.rank, self.extra = (cut.rank, cut.extra) if self.whole else (0, 0)
         if cut.extra and (self.high or any(t.order > 1 and len(t.labels) < len(set(t.axes)) for t in terms)):
@@ -271,7 +271,7 @@ class _Pulled:
         if t.order != 2 or any(isinstance(a, int) for a in t.axes):
             raise NotSuitable("an index sum that is coupled to a single coordinate")
         first, second = (str(a) for a in t.axes)
-        have = labels_in(t.coefficient)
+        have = free_labels(t.coefficient)
         if not have and first != second:
             raise NotSuitable("a sum of all mixed derivatives")
         labels = tuple(dict.fromkeys((first, second))) if have else ()

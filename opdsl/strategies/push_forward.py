@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,19 @@ from opdsl.strategies.linear_operators import LinearOperator
 
 Floats = npt.NDArray[np.float64]
 A = TypeVar("A", Directional, Tabular)
+
+
+@dataclass(frozen=True)
+class UnitRows:
+    """Rows with a single one: a shape for counting, which needs no numbers, and an array for everything else."""
+
+    shape: tuple[int, int]
+    along: tuple[int, ...]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Floats:
+        out = np.zeros(self.shape, dtype=dtype or np.float64)
+        out[np.arange(self.shape[0]), list(self.along)] = 1.0
+        return out
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,7 @@ class PushForwardMethod(Method, Generic[A]):
         """The algebra with the weights of this evaluation."""
 
     @abstractmethod
-    def directions(self, algebra: A) -> Mapping[int, Floats]:
+    def directions(self, algebra: A) -> Mapping[int, Floats | UnitRows]:
         """Directions that x starts with, the same at every point: rows (C, d) by part."""
 
     @abstractmethod

@@ -23,7 +23,7 @@ from opdsl.jets.bottleneck import Cut
 from opdsl.jets.elementary import power
 from opdsl.jets.graph import Array, Bilinear, Elementwise, Graph, Node, Sum, Value
 from opdsl.jets.operations import OPERATIONS
-from opdsl.language.constructors import children, mul, rebuild
+from opdsl.language.constructors import mul, transform
 from opdsl.language.residual import Number, Parameter, Pointwise
 from opdsl.strategies.base import Delivered, Method, Refusal, Request, Strategy
 from opdsl.strategies.collapsed_taylor import CollapsedTaylor
@@ -231,10 +231,13 @@ def written_out(operator: LinearOperator, space: Sequence[int], start: int = 0) 
 
 def _entry(node: Pointwise, where: Mapping[str, int]) -> Pointwise:
     """A coefficient at given values of its labels."""
-    if isinstance(node, Parameter):
+
+    def leaf(node: Pointwise) -> Pointwise:
+        if not isinstance(node, Parameter):
+            return node
         return Parameter(node.name, tuple(where.get(a, a) if isinstance(a, str) else a for a in node.index))
-    parts = children(node)
-    return rebuild(node, tuple(_entry(c, where) for c in parts)) if parts else node
+
+    return transform(node, leaf, {})
 
 
 def direction_of(env: Environment, among: Sequence[int], coefficient: Pointwise, label: str) -> tuple[Array, bool]:

@@ -12,10 +12,10 @@ from fractions import Fraction
 from math import factorial, prod
 from typing import Literal
 
-from opdsl.language.constructors import mul
+from opdsl.language.constructors import free_labels, mul
 from opdsl.language.residual import Number, Parameter, Pointwise, contiguous
 from opdsl.strategies.base import Request
-from opdsl.strategies.linear_operators import ONE, DerivativeTerm, LinearOperator, labels_in
+from opdsl.strategies.linear_operators import ONE, DerivativeTerm, LinearOperator
 from opdsl.strategies.restriction import NotSuitable, written_out
 
 Distribution = Literal["coordinates", "rademacher", "gaussian"]
@@ -107,7 +107,7 @@ class SampledTerms:
         if len(t.labels) > self.samples:
             raise NotSuitable(f"a sum over {len(t.labels)} indices needs as many samples")
         start = self.family("draw", replica)
-        have = labels_in(t.coefficient)
+        have = free_labels(t.coefficient)
         if have and not set(have) <= set(t.labels):
             raise NotSuitable("a coefficient over other indices than its derivative")
         out = []
@@ -138,7 +138,7 @@ class SampledTerms:
     def dense(self, t: DerivativeTerm, counts: dict[str, int], others: tuple[int, ...], replica: int) -> Iterator[DerivativeTerm]:
         """Isotropic directions v with independent entries of mean 0 and variance 1."""
         s = self.samples
-        have = labels_in(t.coefficient)
+        have = free_labels(t.coefficient)
         powers = sorted(counts.values())
 
         def pure(kind: str, order: int, weight: Fraction) -> Iterator[DerivativeTerm]:

@@ -6,13 +6,14 @@ network is then differentiated exactly, of a constant the derivatives vanish, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from opdsl.errors import OpNameError
 from opdsl.language import tree as ex
-from opdsl.language.constructors import ZERO, Coefficient, children, rebuild
+from opdsl.language.constructors import ZERO, Coefficient, children, transform
 from opdsl.language.residual import Axis, Derivative, Parameter, ParameterSpec, Pointwise, Residual
+from opdsl.language.traverse import postorder
 
 # Why the value of a parameter must be the same at all points; each ends a sentence that begins with the name.
 CHANGE_OF_VARIABLES = "was taken for a constant when the change of variables was made"
@@ -29,16 +30,8 @@ class NeedsConstant(Exception):
 
 
 def coefficients_of(nodes: Iterable[Pointwise]) -> Iterable[Coefficient]:
-    seen: set[Pointwise] = set()
-    stack = list(nodes)
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if isinstance(node, Coefficient):
-            yield node
-        stack.extend(children(node))
+    """Return the coefficients that occur, each with what differentiates it."""
+    return (node for node in postorder(nodes, children) if isinstance(node, Coefficient))
 
 
 def as_field(node: Coefficient, shape: Sequence[ex.Dim]) -> Derivative:
@@ -82,21 +75,6 @@ def settle(
 
     memo: dict[Pointwise, Pointwise] = {}
     return tuple(transform(node, leaf, memo) for node in nodes)
-
-
-def transform(node: Pointwise, leaf: Callable[[Pointwise], Pointwise], memo: dict[Pointwise, Pointwise]) -> Pointwise:
-    """Replace leaves and rebuild everything above them through the smart constructors."""
-    known = memo.get(node)
-    if known is not None:
-        return known
-    below = children(node)
-    if not below:
-        made = leaf(node)
-    else:
-        new = tuple(transform(child, leaf, memo) for child in below)
-        made = node if all(a is b for a, b in zip(new, below, strict=True)) else rebuild(node, new)
-    memo[node] = made
-    return made
 
 
 def specialise(residual: Residual, constants: Collection[str]) -> Residual:

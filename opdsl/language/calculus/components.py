@@ -17,10 +17,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from functools import partial
 
-from opdsl.errors import OpLimitError, OpRankError
+from opdsl.errors import LanguageError, OpLimitError, OpRankError
 from opdsl.language import tree as ex
 from opdsl.language.calculus.complex_values import (
     Pair,
@@ -79,6 +80,17 @@ class Components:
         self.labels = itertools.count()
         self.written = 0
         self.scale = self._scale_factors(decls.geometry)
+
+    def prepare(self, names: Collection[str]) -> None:
+        """Compute the definitions of these names one after the other, so that a long chain of them does not nest calls."""
+        for name, node in self.ranks.definitions.items():
+            type_ = self.ranks.of(node)
+            sizes = [int(size) for size in type_.shape]
+            if name in names and not type_.free and math.prod(sizes) <= MAX_WRITTEN_DIMENSION:
+                for index in itertools.product(*(range(size) for size in sizes)):
+                    # What cannot be written out, or makes no sense, matters where it is used.
+                    with suppress(LanguageError, TooLongToWriteOut, NeedsWritingOut):
+                        self.component(node, index, ())
 
     # ------------------------------------------------------------------------------ sums
     def total(self, size: ex.Dim, body: Callable[[Axis], Value]) -> Value:

@@ -18,6 +18,7 @@ from opdsl.language.constructors import (
     Coefficient,
     add,
     call,
+    children,
     divide,
     index_sum,
     mul,
@@ -42,10 +43,13 @@ from opdsl.language.residual import (
     Power,
     Where,
 )
+from opdsl.language.traverse import postorder
 
 MAX_ORDER = 64
 # About half a second; the equations of the test gallery need some hundreds.
 MAX_WORK = 30_000
+EXPANSION = "the expansion of this operator"
+SMALLER = "lower the power or the order, or introduce an auxiliary field for the inner operator"
 
 
 class NeedsWritingOut(Exception):
@@ -64,10 +68,7 @@ class Differentiator:
         """Count work; an expansion that explodes is refused instead of filling the memory."""
         self.work += amount
         if self.work > MAX_WORK:
-            raise OpLimitError(
-                "the expansion of this operator is too large", code="E307",
-                suggestion="lower the power or the order, or introduce an auxiliary field for the inner operator",
-            )
+            raise OpLimitError(f"{EXPANSION} is too large", code="E307", suggestion=SMALLER)
 
     def __call__(self, node: Pointwise, axis: Axis) -> Pointwise:
         match node:
@@ -81,11 +82,12 @@ class Differentiator:
                 return Coefficient(name, index, sort_axes((*axes, axis)))
             case Coordinate(other):
                 return self._coordinate(other, axis)
-        known = self.memo.get((node, axis))
-        if known is None:
-            known = self._compound(node, axis)
-            self.memo[(node, axis)] = known
-        return known
+        if (node, axis) not in self.memo:
+            # What is nested deeply is done from the inside, so that no call waits for more than one other.
+            for each in postorder((node,), lambda n: () if (n, axis) in self.memo else _differentiated(n)):
+                if children(each) and not isinstance(each, Compare) and (each, axis) not in self.memo:
+                    self.memo[(each, axis)] = self._compound(each, axis)
+        return self.memo[(node, axis)]
 
     def _coordinate(self, other: Axis, axis: Axis) -> Pointwise:
         if other == axis:
@@ -164,6 +166,11 @@ class Differentiator:
                 raised = tuple(o + (1 if j == k else 0) for j, o in enumerate(orders))
                 parts.append(mul(call(function, args, raised), d))
         return add(*parts)
+
+
+def _differentiated(node: Pointwise) -> tuple[Pointwise, ...]:
+    """The parts that the derivative of a node needs the derivatives of: a condition keeps its place."""
+    return (node.yes, node.no) if isinstance(node, Where) else children(node)
 
 
 def _one_minus_square(x: Pointwise) -> Pointwise:

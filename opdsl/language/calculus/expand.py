@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from opdsl.algebra.work import bounded
 from opdsl.errors import LanguageError, OpConditionError, OpLimitError, OpNameError
 from opdsl.language import tree as ex
 from opdsl.language.calculus.coefficients import CHANGE_OF_VARIABLES, LONG_SUM, NeedsConstant, coefficients_of, settle
 from opdsl.language.calculus.complex_values import as_pair, real
 from opdsl.language.calculus.components import MAX_WRITTEN_DIMENSION, Components, TooLongToWriteOut, too_long
-from opdsl.language.calculus.differentiate import NeedsWritingOut
+from opdsl.language.calculus.differentiate import EXPANSION, SMALLER, NeedsWritingOut
 from opdsl.language.operator_application import desugar, spans_of
 from opdsl.language.residual import Equation, FieldSpec, ParameterSpec, Pointwise, Residual
 from opdsl.language.type_inference import Ranks
@@ -94,7 +95,8 @@ def _checked_dimension(system: ex.System, dimension: int | None) -> int | None:
 @lru_cache(maxsize=256)
 def _expand(system: ex.System, dimension: int | None, constants: frozenset[str]) -> Residual:
     # The constants are an argument because equal systems may differ in them.
-    return _residual(system, [e for e in system.equations if not is_condition(e)], dimension)
+    with bounded(EXPANSION, SMALLER):
+        return _residual(system, [e for e in system.equations if not is_condition(e)], dimension)
 
 
 def conditions(system: ex.System, dimension: int | None = None) -> dict[str, ConditionSpec]:
@@ -108,9 +110,10 @@ def conditions(system: ex.System, dimension: int | None = None) -> dict[str, Con
     """
     size = _checked_dimension(system, dimension)
     found: dict[str, ConditionSpec] = {}
-    for equation in system.equations:
-        if is_condition(equation):
-            found[equation.name] = _condition(system, equation, size)
+    with bounded(EXPANSION, SMALLER):
+        for equation in system.equations:
+            if is_condition(equation):
+                found[equation.name] = _condition(system, equation, size)
     return found
 
 
@@ -220,16 +223,16 @@ def _residual_with(
     decls = system.declarations
     ranks = _ranks(system, dimension)
     raw: list[Equation] = []
+    used, normal = _names_used(system, equations)
     size = len(decls.space(dimension))
     for equation in equations:
         try:
             # Desugared inside: a definition may have adapted a parameter before.
             node = desugar(whole(equation))
             ranks.infer(node)
-            raw.append(_equation(ranks, node, equation, system, lazy=size > MAX_WRITTEN_DIMENSION, constants=constants))
+            raw.append(_equation(ranks, node, equation, system, lazy=size > MAX_WRITTEN_DIMENSION, constants=constants, used=used))
         except LanguageError as error:
             raise _located(error, system, equation) from None
-    used, normal = _names_used(system, equations)
     every = [c for e in raw for c in e.components]
     differentiated = frozenset(c.name for c in coefficients_of(every) if c.axes)
     settled: list[Equation] = []
@@ -289,6 +292,7 @@ def _names_used(system: ex.System, equations: list[ex.EquationNode]) -> tuple[se
             elif _has_normal(node):
                 normal = True
             elif isinstance(node, ex.Ref) and node.name in definitions:
+                used.add(node.name)
                 todo.append(definitions.pop(node.name))
     if normal and any(p.name == "n" for p in system.declarations.params):
         used.add("n")
@@ -296,8 +300,9 @@ def _names_used(system: ex.System, equations: list[ex.EquationNode]) -> tuple[se
 
 
 def _equation(
-    ranks: Ranks, node: ex.Node, equation: ex.EquationNode, system: ex.System, *, lazy: bool, constants: Collection[str]
-) -> Equation:
+    ranks: Ranks, node: ex.Node, equation: ex.EquationNode, system: ex.System, *, lazy: bool, constants: Collection[str],
+    used: Collection[str],
+) -> Equation:  # fmt: skip
     type_ = ranks.of(node)
     letters = [(letter, int(size)) for letter, size in type_.free]
     shape = tuple(size for _, size in letters) + _ints(type_.shape)
@@ -312,6 +317,7 @@ def _equation(
 
     def attempt(lazy: bool) -> list[object]:
         worker = Components(ranks, lazy=lazy, constants=constants)
+        worker.prepare(used)
         out: list[object] = []
         for index in indices:
             env = tuple((letter, value) for (letter, _), value in zip(letters, index, strict=False))

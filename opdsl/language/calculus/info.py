@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from opdsl.language.constructors import children
@@ -18,6 +18,7 @@ from opdsl.language.residual import (
     Residual,
     Where,
 )
+from opdsl.language.traverse import fold, postorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ def facts(residual: Residual) -> Info:
     shapes = {f.name: f.shape for f in residual.fields}
     every = [component for equation in residual.equations for component in equation.components]
     atoms = sorted(
-        set(_atoms(every)), key=lambda d: (d.field not in unknown, d.field, len(d.axes), str(d.component), str(d.axes))
+        (n for n in postorder(every, children) if isinstance(n, Derivative)),
+        key=lambda d: (d.field not in unknown, d.field, len(d.axes), str(d.component), str(d.axes))
     )
     orders = {name: 0 for name in shapes if name in unknown}
     for atom in atoms:
@@ -127,19 +129,6 @@ def derivative_text(atom: Derivative, residual: Residual) -> str:
     return f"{atom.field}_{suffix}" if plain else f"{atom.field}_{{{suffix}}}"
 
 
-def _atoms(nodes: Iterable[Pointwise]) -> Iterable[Derivative]:
-    seen: set[Pointwise] = set()
-    stack = list(nodes)
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if isinstance(node, Derivative):
-            yield node
-        stack.extend(children(node))
-
-
 def _kind(nodes: list[Pointwise], unknown: frozenset[str], orders: dict[str, int]) -> str:
     """Linear; semilinear (top order linear, its coefficients free of unknowns); quasilinear (top order linear); nonlinear."""
 
@@ -149,38 +138,30 @@ def _kind(nodes: list[Pointwise], unknown: frozenset[str], orders: dict[str, int
     def top(d: Derivative) -> bool:
         return d.field in unknown and len(d.axes) == orders[d.field] > 0
 
-    if all(_degree(node, any_unknown) <= 1 for node in nodes):
+    if max(_degrees(nodes, any_unknown), default=0) <= 1:
         return "linear"
-    if any(orders.values()) and all(_degree(node, top) <= 1 for node in nodes):
-        separate = all(
-            _degree(term, any_unknown) <= 1
-            for node in nodes
-            for term in (node.terms if isinstance(node, Add) else (node,))
-            if _degree(term, top) > 0
-        )
-        return "semilinear" if separate else "quasilinear"
+    if any(orders.values()) and max(_degrees(nodes, top)) <= 1:
+        terms = [term for node in nodes for term in (node.terms if isinstance(node, Add) else (node,))]
+        leading = [term for term, degree in zip(terms, _degrees(terms, top), strict=True) if degree > 0]
+        return "semilinear" if max(_degrees(leading, any_unknown), default=0) <= 1 else "quasilinear"
     return "nonlinear"
 
 
-def _degree(node: Pointwise, counts: Callable[[Derivative], bool]) -> int:
-    """Degree in the chosen derivatives: 0, 1, or 2 for anything beyond affine."""
-    match node:
-        case Derivative():
-            return 1 if counts(node) else 0
-        case Add(terms):
-            return max(_degree(term, counts) for term in terms)
-        case Mul(factors):
-            return min(2, sum(_degree(factor, counts) for factor in factors))
-        case IndexSum(_, body):
-            return _degree(body, counts)
-        case Where(condition, yes, no):
-            inner = max(_degree(yes, counts), _degree(no, counts))
-            return 2 if _degree(condition, counts) else inner
-        case Power(base, exponent):
-            degree = _degree(base, counts) + _degree(exponent, counts)
-            return 0 if degree == 0 else 2
-        case Call(_, args, _):
-            return 2 if any(_degree(arg, counts) for arg in args) else 0
-        case Compare(_, left, right):
-            return 2 if _degree(left, counts) or _degree(right, counts) else 0
-    return 0
+def _degrees(nodes: list[Pointwise], counts: Callable[[Derivative], bool]) -> list[int]:
+    """Degrees in the chosen derivatives: 0, 1, or 2 for anything beyond affine."""
+
+    def degree(node: Pointwise, below: tuple[int, ...]) -> int:
+        match node:
+            case Derivative():
+                return 1 if counts(node) else 0
+            case Add() | IndexSum():
+                return max(below)
+            case Mul():
+                return min(2, sum(below))
+            case Where():
+                return 2 if below[0] else max(below[1:])
+            case Power() | Call() | Compare():
+                return 2 if any(below) else 0
+        return 0
+
+    return fold(nodes, children, degree)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from opdsl.errors import OpdslError
+from opdsl.errors import OpdslError, OpLimitError
 from opdsl.language import tree as ex
 from opdsl.language.calculus.coefficients import component_index
-from opdsl.language.constructors import mul
+from opdsl.language.constructors import children
 from opdsl.language.residual import (
     Add,
     Call,
@@ -23,6 +23,9 @@ from opdsl.language.residual import (
     Residual,
     Where,
 )
+from opdsl.language.traverse import fold
+
+MAX_WRITTEN_NODES = 10_000
 
 
 def to_expression(node: Pointwise, residual: Residual) -> ex.Node:
@@ -53,7 +56,7 @@ def to_expression(node: Pointwise, residual: Residual) -> ex.Node:
             made = ex.Apply(ex.Partial(tuple(axis_name(a) for a in axes)), made)
         return ex.Call(part, (made,)) if part else made
 
-    def one(node: Pointwise) -> ex.Node:
+    def one(node: Pointwise, below: tuple[ex.Node, ...]) -> ex.Node:
         match node:
             case Number(value):
                 # The shortest decimal of a float stands for the same float.
@@ -67,28 +70,38 @@ def to_expression(node: Pointwise, residual: Residual) -> ex.Node:
                 return ex.Indexed(ex.Param(name), index) if index else ex.Param(name)
             case Derivative(name, component, axes):
                 return derivative(name, component, axes)
-            case Add(terms):
-                return ex.Add(tuple(one(term) for term in terms))
+            case Add():
+                return ex.Add(below)
             case Mul(factors):
-                if isinstance(factors[0], Number) and factors[0].value < 0:
-                    rest = mul(Number(-factors[0].value), *factors[1:])
-                    return ex.Neg(one(rest))
-                return ex.Mul(tuple(one(factor) for factor in factors))
-            case Power(base=below, exponent=Number(value)) if value == -1:
-                return ex.Div(ex.Num(Fraction(1)), one(below))
-            case Power(base=below, exponent=exponent):
-                return ex.Pow(one(below), one(exponent))
-            case Call(function, args, orders) if not any(orders):
-                return ex.Call(function, tuple(one(arg) for arg in args))
-            case Where(condition, yes, no):
-                return ex.Call("where", (one(condition), one(yes), one(no)))
-            case Compare(operator, left, right):
-                return ex.Compare(operator, one(left), one(right))
-            case IndexSum(label, body):
-                return ex.Sum(label, one(body))
+                first = factors[0]
+                if isinstance(first, Number) and first.value < 0:
+                    # A sign stands before the product, and a one is not written.
+                    rest = below[1:] if first.value == -1 else (below[0].operand, *below[1:])  # type: ignore[attr-defined]
+                    return ex.Neg(rest[0] if len(rest) == 1 else ex.Mul(rest))
+                return ex.Mul(below)
+            case Power(exponent=Number(value)) if value == -1:
+                return ex.Div(ex.Num(Fraction(1)), below[0])
+            case Power():
+                return ex.Pow(*below)
+            case Call(function, _, orders) if not any(orders):
+                return ex.Call(function, below)
+            case Where():
+                return ex.Call("where", below)
+            case Compare(operator):
+                return ex.Compare(operator, *below)
+            case IndexSum(label):
+                return ex.Sum(label, *below)
         raise OpdslError(f"{type(node).__name__} of a user function's derivative cannot be written as text", code="E054")
 
-    return one(node)
+    def length(node: Pointwise, below: tuple[int, ...]) -> int:
+        return min(1 + sum(below), MAX_WRITTEN_NODES + 1)
+
+    if fold((node,), children, length)[0] > MAX_WRITTEN_NODES:
+        raise OpLimitError(
+            f"the result has more than {MAX_WRITTEN_NODES} symbols when it is written out", code="E307",
+            suggestion="introduce auxiliary fields for parts that occur again and again",
+        )
+    return fold((node,), children, one)[0]
 
 
 def _number(value: Fraction) -> ex.Node:

@@ -9,16 +9,16 @@ from dataclasses import replace
 
 from opdsl.errors import OpIndexError, OpLimitError, OpNameError, OpRankError, OpSyntaxError, shown, unknown
 from opdsl.language import tree as ex
-from opdsl.language.calculus.coefficients import as_field, transform
+from opdsl.language.calculus.coefficients import as_field
 from opdsl.language.calculus.complex_values import Value, imaginary, real, v_map
 from opdsl.language.calculus.components import Components
 from opdsl.language.calculus.differentiate import Differentiator
 from opdsl.language.calculus.expand import expand, is_condition
 from opdsl.language.calculus.residual_to_tree import to_expression
-from opdsl.language.constructors import ONE, ZERO, Coefficient, add, children, divide, mul, negate
+from opdsl.language.constructors import ONE, ZERO, Coefficient, add, divide, has_index_sum, mul, negate, transform
 from opdsl.language.function_shapes import Type, describe
 from opdsl.language.operator_application import desugar
-from opdsl.language.residual import Coordinate, Derivative, Equation, FieldSpec, IndexSum, Parameter, Pointwise, Residual
+from opdsl.language.residual import Coordinate, Derivative, Equation, FieldSpec, Parameter, Pointwise, Residual
 from opdsl.language.tree_text import coords_text
 from opdsl.language.type_inference import Ranks
 
@@ -26,6 +26,7 @@ from opdsl.language.type_inference import Ranks
 def substitute(
     system: ex.System,
     lines: str | Mapping[str, str],
+    parse: Callable[..., ex.System],
     *,
     coords: str | None = None,
     fields: str | None = None,
@@ -44,6 +45,7 @@ def substitute(
         system: the system over the old coordinates; boundary and initial data are left out of the result.
         lines: ``"t = s; x = xi*sqrt(s)"``, or a mapping of names to expressions; every old coordinate that is not a new one
             needs a line.
+        parse: reads the right side of a line: `opdsl.grammar.parse_system`, which stands above this module.
         coords: the new coordinates, one name per column; the old ones by default.
         fields: the new fields, where field lines introduce any; real.
         params: names bound at call time that the lines add.
@@ -54,17 +56,17 @@ def substitute(
     Example:
         >>> from opdsl.grammar import parse_system
         >>> heat = parse_system("u_t = u_xx", coords="t x", fields="u")
-        >>> print(substitute(heat, "t = s; x = 2*y", coords="s y"))
+        >>> print(substitute(heat, "t = s; x = 2*y", parse_system, coords="s y"))
         coords: s y; fields: u; u_s - 0.25*u_yy
-        >>> print(substitute(heat, {"u": "exp(-t) sin(x)"}))
+        >>> print(substitute(heat, {"u": "exp(-t) sin(x)"}, parse_system))
         coords: t x; fields: ; 0
-        >>> print(substitute(heat, {"u": "x^2"}))
+        >>> print(substitute(heat, {"u": "x^2"}, parse_system))
         coords: t x; fields: ; -2
     """
     old = expand(system)
-    if any(_has_sum(c) for e in old.equations for c in e.components):
+    if any(has_index_sum(c) for e in old.equations for c in e.components):
         raise OpLimitError("substitute needs few space coordinates", code="E311", suggestion="write the components out")
-    reader = _Reader(system, old, coords, fields or "", params)
+    reader = _Reader(system, old, parse, coords, fields or "", params)
     for name, text in _split(lines):
         reader.read(name, text)
     reader.complete()
@@ -108,10 +110,6 @@ def _specs(old: Residual, declarations: ex.Declarations) -> tuple[FieldSpec, ...
     return (*(known.get(f.name, f) if f.name in known else f for f in fresh), *(f for f in old.fields if f.name not in kept))
 
 
-def _has_sum(node: Pointwise) -> bool:
-    return isinstance(node, IndexSum) or any(_has_sum(child) for child in children(node))
-
-
 def _split(lines: str | Mapping[str, str]) -> list[tuple[str, str]]:
     if not isinstance(lines, str):
         if not isinstance(lines, Mapping) or not all(isinstance(part, str) for line in lines.items() for part in line):
@@ -134,8 +132,10 @@ def _split(lines: str | Mapping[str, str]) -> list[tuple[str, str]]:
 class _Reader:
     """Reads the lines: what every old coordinate and every component of an old field is in the new variables."""
 
-    def __init__(self, system: ex.System, old: Residual, coords: str | None, fields: str, params: str | None) -> None:
-        self.old, self.system = old, system
+    def __init__(
+        self, system: ex.System, old: Residual, parse: Callable[..., ex.System], coords: str | None, fields: str, params: str | None
+    ) -> None:
+        self.old, self.system, self.parse = old, system, parse
         self.coordinates: dict[str, Pointwise] = {}
         self.constants: set[str] = set(system.constants)
         self.values: dict[tuple[str, int], Pointwise] = {}
@@ -154,9 +154,7 @@ class _Reader:
         self.names = list(self.new.columns())
 
     def _parse(self, text: str, fields: str) -> ex.System:
-        from opdsl.grammar import parse_system
-
-        return parse_system(text, fields=fields, **self.given)
+        return self.parse(text, fields=fields, **self.given)
 
     def read(self, name: str, text: str) -> None:
         """Read one line; ``u_1`` is a component of the vector field u."""
