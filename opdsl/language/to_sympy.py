@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from opdsl.algebra.work import bounded, spend
-from opdsl.errors import BackendError
+from opdsl.errors import BackendError, OpLimitError
 from opdsl.language import tree as ex
 from opdsl.language.calculus.expand import expand
 from opdsl.language.constructors import outside_sums, rename_label, sort_axes, transform
@@ -51,8 +51,11 @@ def to_sympy(system: ex.System, dimension: int | None = None) -> list[Any]:
         [-f + Derivative(u(x, y), (x, 2)) + Derivative(u(x, y), (y, 2))]
     """
     residual = expand(system, dimension)
-    with bounded("this operator as SymPy expressions", "declare a shorter coordinate vector"):
-        return [pointwise_to_sympy(component, residual) for equation in residual.equations for component in equation.components]
+    try:
+        with bounded("this operator as SymPy expressions", "declare a shorter coordinate vector"):
+            return [pointwise_to_sympy(component, residual) for equation in residual.equations for component in equation.components]
+    except RecursionError:
+        raise OpLimitError("functions are nested too deeply for SymPy", code="E303") from None
 
 
 def pointwise_to_sympy(node: Pointwise, residual: Residual) -> Any:
