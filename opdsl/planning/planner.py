@@ -30,7 +30,7 @@ from opdsl.strategies.linear_operators import LinearOperator, OperatorValue, Spl
 from opdsl.strategies.no_derivatives import Evaluation
 from opdsl.strategies.stde import STDE
 
-MAX_SEARCH = 200_000
+MAX_SEARCH = 300_000
 TIE = 1.05
 """Predictions closer than this are no reason to choose: among those the more special literature name wins."""
 
