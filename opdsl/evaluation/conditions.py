@@ -18,6 +18,7 @@ from opdsl.evaluation.step import bind
 from opdsl.language.calculus import ConditionSpec, conditions
 from opdsl.language.constructors import children
 from opdsl.language.residual import Parameter, Residual
+from opdsl.language.traverse import postorder
 from opdsl.planning.plan import Plan
 from opdsl.strategies.environment import Environment
 
@@ -207,8 +208,7 @@ class Condition(Described):
 
 
 def _parameters(node: Any) -> list[str]:
-    own = [node.name] if isinstance(node, Parameter) else []
-    return own + [p for c in children(node) for p in _parameters(c)]
+    return [each.name for each in postorder((node,), children) if isinstance(each, Parameter)]
 
 
 class Expression(Described):
