@@ -167,7 +167,9 @@ class JaxTrainer(Trainer):
 
     def load(self, state: Any) -> None:
         self._theta = jax.tree.map(jnp.asarray, state["theta"])
-        if self._optimiser_state is not None and state["optimiser"] is not None:
+        if state["optimiser"] is None:  # before the first phase
+            self._optimiser_state = None
+        elif self._optimiser_state is not None:
             leaves, structure = jax.tree.flatten(self._optimiser_state)
             restored = [jnp.asarray(new, dtype=old.dtype) for old, new in zip(leaves, state["optimiser"], strict=True)]
             self._optimiser_state = jax.tree.unflatten(structure, restored)

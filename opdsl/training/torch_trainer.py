@@ -211,7 +211,9 @@ class TorchTrainer(Trainer):
         with torch.no_grad():
             for parameter, value in zip(self._trainable(), state["theta"], strict=True):
                 parameter.copy_(torch.as_tensor(value))
-        if self._optimiser is not None and state["optimiser"] is not None:
+        if state["optimiser"] is None:  # before the first phase
+            self._optimiser = self._schedule = None
+        elif self._optimiser is not None:
             self._optimiser.load_state_dict(_to_torch(state["optimiser"]))
         if self._schedule is not None:
             self._schedule.last_epoch = state["schedule"]
