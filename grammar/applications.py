@@ -11,8 +11,8 @@ from opdsl.grammar.symbol_table import FUNCTIONS, Classified
 from opdsl.grammar.tree_items import Argument, Group, Postfix, calls_user, has_field, shown, spans_of_node
 from opdsl.grammar.two_readings import TwoReadings
 from opdsl.language import tree as ex
+from opdsl.language.functions import ELEMENTARY
 from opdsl.language.operator_application import is_operator
-from opdsl.language.residual import ELEMENTARY
 
 Where = tuple[tuple[str, ex.Node], ...]
 """Coordinates and the values they are fixed at."""

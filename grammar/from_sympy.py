@@ -12,10 +12,10 @@ from typing import Any
 from opdsl.errors import OpNameError, OpSyntaxError
 from opdsl.grammar.declarations import read_coords
 from opdsl.language import tree as ex
-from opdsl.language.residual import ELEMENTARY
+from opdsl.language.functions import ELEMENTARY, FUNCTIONS
 from opdsl.language.to_sympy import imported
 
-_FROM_SYMPY = {"Abs": "abs", "Min": "min", "Max": "max", "Heaviside": "heaviside"}
+_FROM_SYMPY = {record.sympy: name for name, record in FUNCTIONS.items() if record.sympy}
 
 
 def from_sympy(expressions: Any, *, coords: str) -> ex.System:

@@ -18,17 +18,12 @@ from opdsl.grammar.lexemes import Ident, Lexeme
 from opdsl.grammar.spellings import coordinate_suffix
 from opdsl.grammar.suspicious_names import is_word, suspicion
 from opdsl.language import tree as ex
+from opdsl.language.functions import SPELT
 
 FUNCTIONS: dict[str, tuple[str, int]] = {
-    **{name: (name, 1) for name in "sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh exp log sqrt abs sign erf "
-       "sigmoid softplus relu heaviside cot sec csc coth sech csch erfc".split()},
-    **{name: (name, 2) for name in ("atan2", "min", "max", "dot", "cross", "outer", "ddot")},
-    **{name: (name, 1) for name in "tr sym skew dev det transpose norm inv perp conj re im".split()},
-    "where": ("where", 3), "vec": ("vec", 0),
-    "ln": ("log", 1), "arcsin": ("asin", 1), "arccos": ("acos", 1), "arctan": ("atan", 1), "arsinh": ("asinh", 1),
-    "arcosh": ("acosh", 1), "artanh": ("atanh", 1), "sgn": ("sign", 1), "trace": ("tr", 1), "Re": ("re", 1), "Im": ("im", 1),
-    "arctan2": ("atan2", 2), "logistic": ("sigmoid", 1), "minimum": ("min", 2), "maximum": ("max", 2),
-}  # fmt: skip
+    **{record.name: (record.name, record.arguments) for record in SPELT},
+    **{name: (record.name, record.arguments) for record in SPELT for name in record.spellings},
+}
 """Name in the text → (name in the tree, number of arguments; 0 means any)."""
 
 NABLAS = {

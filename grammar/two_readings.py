@@ -13,8 +13,8 @@ from opdsl.errors import OpSyntaxError, Span
 from opdsl.grammar.symbol_table import Classified, Classifier
 from opdsl.grammar.tree_items import Item, Postfix, Prefix, Stage, calls_user, has_field, span_of
 from opdsl.language import tree as ex
+from opdsl.language.functions import ELEMENTARY
 from opdsl.language.operator_application import is_operator
-from opdsl.language.residual import ELEMENTARY
 
 # Linear, so that a quotient by a number is the same inside and outside.
 _LINEAR = frozenset("tr sym skew dev transpose perp conj re im".split())

@@ -16,6 +16,7 @@ from typing import Any
 
 from opdsl.algebra.work import spend
 from opdsl.errors import OpLimitError
+from opdsl.language.functions import FUNCTIONS
 from opdsl.language.residual import (
     Add,
     Axis,
@@ -343,10 +344,6 @@ def _number_power(base: Scalar, exponent: Scalar) -> Scalar | None:
 
 
 # --------------------------------------------------------------------------------------------- functions, index sums
-_AT_ZERO = {
-    "sin": 0, "tan": 0, "asin": 0, "atan": 0, "sinh": 0, "tanh": 0, "asinh": 0, "atanh": 0, "sqrt": 0, "abs": 0,
-    "sign": 0, "erf": 0, "relu": 0, "heaviside": 0, "cos": 1, "cosh": 1, "exp": 1,
-}  # fmt: skip
 
 
 def call(function: str, args: tuple[Pointwise, ...], orders: tuple[int, ...] = ()) -> Pointwise:
@@ -356,8 +353,9 @@ def call(function: str, args: tuple[Pointwise, ...], orders: tuple[int, ...] = (
     """
     if not any(orders) and args and isinstance(args[0], Number):
         value = args[0].value
-        if value == 0 and function in _AT_ZERO:
-            return number(_AT_ZERO[function])
+        known = FUNCTIONS.get(function)
+        if value == 0 and known is not None and known.at_zero is not None:
+            return number(known.at_zero)
         if value == 1 and function == "log":
             return ZERO
         if isinstance(value, Fraction) and value > 0 and function == "sqrt":

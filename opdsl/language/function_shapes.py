@@ -39,9 +39,6 @@ class Type:
 
 SCALAR = Type()
 RANK_NAMES = {0: "a scalar", 1: "a vector", 2: "a rank-2 tensor"}
-TENSOR_FUNCTIONS = frozenset(
-    "dot cross outer ddot tr sym skew dev det transpose norm inv perp vec unit convect where min max conj re im abs".split()
-)
 
 
 def describe(type_: Type) -> str:

@@ -123,17 +123,6 @@ class Pointwise(metaclass=_Interning):
         return type(self), tuple(getattr(self, name) for name in self._entries)
 
 
-ELEMENTARY: dict[str, int] = {
-    "sin": 1, "cos": 1, "tan": 1, "asin": 1, "acos": 1, "atan": 1, "sinh": 1, "cosh": 1, "tanh": 1, "asinh": 1,
-    "acosh": 1, "atanh": 1, "exp": 1, "log": 1, "sqrt": 1, "abs": 1, "sign": 1, "erf": 1, "sigmoid": 1, "softplus": 1, "relu": 1,
-    "heaviside": 1, "atan2": 2, "min": 2, "max": 2,
-}  # fmt: skip
-"""The fixed table of functions and their numbers of arguments. ``heaviside(0) = 0``, ``sign(0) = 0``.
-
-Others never occur.
-"""
-
-
 @pointwise_node
 class Number(Pointwise):
     """A literal: exact (`Fraction`) where the text is exact (``1/2``, ``6``, ``0.25``), else float (``pi``)."""

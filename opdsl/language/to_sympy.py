@@ -10,8 +10,8 @@ from opdsl.errors import BackendError, OpLimitError
 from opdsl.language import tree as ex
 from opdsl.language.calculus.expand import expand
 from opdsl.language.constructors import outside_sums, rename_label, sort_axes, transform
+from opdsl.language.functions import ELEMENTARY, FUNCTIONS
 from opdsl.language.residual import (
-    ELEMENTARY,
     Add,
     Call,
     Compare,
@@ -27,8 +27,6 @@ from opdsl.language.residual import (
     Where,
 )
 from opdsl.language.traverse import fold
-
-_TO_SYMPY = {"abs": "Abs", "min": "Min", "max": "Max", "heaviside": "Heaviside"}
 
 
 def imported() -> Any:
@@ -118,16 +116,9 @@ def _at(body: Pointwise, label: str, k: int, residual: Residual) -> Pointwise:
 
 
 def _call(sympy: Any, function: str, args: list[Any], orders: tuple[int, ...]) -> Any:
-    if function == "sigmoid":
-        return 1 / (1 + sympy.exp(-args[0]))
-    if function == "softplus":
-        return sympy.log(1 + sympy.exp(args[0]))
-    if function == "relu":
-        return sympy.Max(args[0], 0)
-    if function == "heaviside":
-        return sympy.Heaviside(args[0], 0)
     if function in ELEMENTARY:
-        return getattr(sympy, _TO_SYMPY.get(function, function))(*args)
+        known = FUNCTIONS[function]
+        return known.to_sympy(sympy, *args) if known.to_sympy else getattr(sympy, known.sympy or function)(*args)
     dummies = [sympy.Dummy(f"a{k}") for k in range(len(args))]
     made = sympy.Function(function)(*dummies)
     for dummy, count in zip(dummies, orders or (0,) * len(args), strict=True):

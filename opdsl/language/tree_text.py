@@ -9,6 +9,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from opdsl.language import tree as ex
+from opdsl.language.functions import FUNCTIONS, Function
 from opdsl.language.operator_application import is_operator
 
 _SUM, _PRODUCT, _POWER, _ATOM = range(4)
@@ -246,8 +247,6 @@ def system_latex(system: ex.System) -> str:
 
 
 class _Latex:
-    _FUNCTIONS = frozenset("sin cos tan sinh cosh tanh exp log det min max".split())
-
     def name(self, name: str) -> str:
         """``nu`` → ``\\nu``, ``eps0`` → ``\\mathrm{eps0}``."""
         base, *subs = name.split("_")
@@ -313,19 +312,13 @@ class _Latex:
         raise AssertionError(f"no LaTeX for {type(node).__name__}; a new node type needs one")
 
     def _call(self, node: ex.Call) -> tuple[str, int]:
-        infix = {"dot": r"\cdot", "cross": r"\times", "outer": r"\otimes", "ddot": ":"}
-        if node.name in infix:
+        known = FUNCTIONS.get(node.name, Function(name=node.name))
+        if known.infix:
             left, right = (self.show(arg, _POWER) for arg in node.args)
-            return f"{left} {infix[node.name]} {right}", _PRODUCT
+            return f"{left} {known.infix} {right}", _PRODUCT
         args = ", ".join(self.show(arg) for arg in node.args)
-        match node.name:
-            case "sqrt":
-                return rf"\sqrt{{{args}}}", _ATOM
-            case "abs" | "norm":
-                return rf"\left|{args}\right|", _ATOM
-            case "unit":
-                return f"e_{{{args}}}", _ATOM
-            case "transpose":
-                return f"{self.show(node.args[0], _ATOM)}^{{T}}", _POWER
-        head = f"\\{node.name}" if node.name in self._FUNCTIONS else rf"\operatorname{{{node.name}}}"
-        return rf"{head}\left({args}\right)", _ATOM
+        if node.name == "unit":
+            return f"e_{{{args}}}", _ATOM
+        if node.name == "transpose":
+            return f"{self.show(node.args[0], _ATOM)}^{{T}}", _POWER
+        return known.bracket.format(args) if known.bracket else rf"{known.head}\left({args}\right)", _ATOM

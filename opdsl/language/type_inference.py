@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from opdsl.errors import LanguageError, OpIndexError, OpNameError, OpRankError
-from opdsl.language.function_shapes import RANK_NAMES, SCALAR, TENSOR_FUNCTIONS, Shapes, Type, describe
+from opdsl.language.function_shapes import RANK_NAMES, SCALAR, Shapes, Type, describe
+from opdsl.language.functions import FUNCTIONS
 from opdsl.language.operator_application import spans_of
-from opdsl.language.residual import ELEMENTARY
 from opdsl.language.tree import (
     Add,
     Apply,
@@ -409,15 +409,13 @@ class Ranks(Shapes):
                 if len(shape) >= rank and not self.of(one).shape:
                     self._adapt(one, (shape[0],) * rank)
         types = [self.of(arg) for arg in args]
-        if name not in TENSOR_FUNCTIONS:
+        known = FUNCTIONS.get(name)
+        if known is None or not known.tensor:
             for arg in args:
                 self._scalar(arg, f"{name}(…)")
-            if any(t.complex for t in types) and name in ELEMENTARY and name not in ("exp", "sin", "cos", "sinh", "cosh"):
+            if known is not None and not known.entire and any(t.complex for t in types):
                 raise OpRankError(f"{name} of a complex value is not supported", code="E225", spans=spans_of(node))
-        if name not in ("convect", "dot", "ddot", "cross", "outer", "tr", "conj", "re", "im", "norm", "abs", "vec", "sym",
-                        "skew", "dev", "transpose", "perp", "where", "min", "max") and any(
-            letter not in self.bound for t in types for letter in t.letters
-        ):  # fmt: skip
+        if (known is None or not known.letters) and any(letter not in self.bound for t in types for letter in t.letters):
             raise OpIndexError(
                 f"{name}(…) of a component with a free index", code="E208", spans=spans_of(node),
                 suggestion="write out the component, or sum_i(...)",

@@ -15,6 +15,7 @@ from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.elementary import ELEMENTARY, _integer_power
 from opdsl.jets.graph import Array
 from opdsl.language.constructors import children
+from opdsl.language.functions import FUNCTIONS
 from opdsl.language.residual import (
     Add,
     Call,
@@ -213,23 +214,9 @@ class Environment:
         xp = self.ops.xp
         if name in ELEMENTARY:
             return ELEMENTARY[name].expand(self.ops, values[0], 0)[0]
-        match name:
-            case "abs":
-                return xp.abs(values[0])
-            case "sign":
-                return xp.sign(values[0])
-            case "relu":
-                return xp.where(values[0] <= 0, xp.zeros_like(values[0]), values[0])
-            case "heaviside":
-                # Neither branch is taken of nan: it stays what it is.
-                step = xp.where(values[0] > 0, xp.ones_like(values[0]), values[0])
-                return xp.where(values[0] <= 0, xp.zeros_like(values[0]), step)
-            case "max":
-                return xp.maximum(*values)
-            case "min":
-                return xp.minimum(*values)
-            case "atan2":
-                return xp.atan2(values[0], values[1])
+        record = FUNCTIONS.get(name)
+        if record is not None and record.values is not None:
+            return record.values(xp, *values)
         raise TypeError(f"unexpected function {name}")
 
     def _where(self, condition: Pointwise, yes: Pointwise, no: Pointwise) -> Labelled:

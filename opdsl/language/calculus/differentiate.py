@@ -6,11 +6,8 @@ silently zero: only numbers, values bound at call time and other coordinates hav
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from fractions import Fraction
-
 from opdsl.errors import OpLimitError
+from opdsl.language import constructors
 from opdsl.language.constructors import (
     MINUS_ONE,
     ONE,
@@ -19,7 +16,6 @@ from opdsl.language.constructors import (
     add,
     call,
     children,
-    divide,
     index_sum,
     mul,
     negate,
@@ -28,6 +24,7 @@ from opdsl.language.constructors import (
     sort_axes,
     where,
 )
+from opdsl.language.functions import FUNCTIONS
 from opdsl.language.residual import (
     Add,
     Axis,
@@ -154,9 +151,9 @@ class Differentiator:
             y, x = args
             below = power(add(power(x, number(2)), power(y, number(2))), MINUS_ONE)
             return mul(below, add(mul(x, inner[0]), negate(mul(y, inner[1]))))
-        table = _TABLE.get(function)
-        if table is not None:
-            return mul(table(args[0]), inner[0])
+        known = FUNCTIONS.get(function)
+        if known is not None and known.derivative is not None:
+            return mul(known.derivative(constructors, args[0]), inner[0])
         orders = orders or (0,) * len(args)
         if sum(orders) >= MAX_ORDER:
             raise OpLimitError(f"a derivative of {function} of order {sum(orders) + 1}", code="E304")
@@ -171,43 +168,3 @@ class Differentiator:
 def _differentiated(node: Pointwise) -> tuple[Pointwise, ...]:
     """The parts that the derivative of a node needs the derivatives of: a condition keeps its place."""
     return (node.yes, node.no) if isinstance(node, Where) else children(node)
-
-
-def _one_minus_square(x: Pointwise) -> Pointwise:
-    return add(ONE, negate(power(x, number(2))))
-
-
-def _tanh(x: Pointwise) -> Pointwise:
-    return _one_minus_square(call("tanh", (x,)))
-
-
-def _sigmoid(x: Pointwise) -> Pointwise:
-    s = call("sigmoid", (x,))
-    return mul(s, add(ONE, negate(s)))
-
-
-_HALF = Number(Fraction(1, 2))
-_TABLE: dict[str, Callable[[Pointwise], Pointwise]] = {
-    "sin": lambda x: call("cos", (x,)),
-    "cos": lambda x: negate(call("sin", (x,))),
-    "tan": lambda x: add(ONE, power(call("tan", (x,)), number(2))),
-    "asin": lambda x: divide(ONE, call("sqrt", (_one_minus_square(x),))),
-    "acos": lambda x: negate(divide(ONE, call("sqrt", (_one_minus_square(x),)))),
-    "atan": lambda x: divide(ONE, add(ONE, power(x, number(2)))),
-    "sinh": lambda x: call("cosh", (x,)),
-    "cosh": lambda x: call("sinh", (x,)),
-    "tanh": _tanh,
-    "asinh": lambda x: divide(ONE, call("sqrt", (add(ONE, power(x, number(2))),))),
-    "acosh": lambda x: divide(ONE, call("sqrt", (add(power(x, number(2)), MINUS_ONE),))),
-    "atanh": lambda x: divide(ONE, _one_minus_square(x)),
-    "exp": lambda x: call("exp", (x,)),
-    "log": lambda x: divide(ONE, x),
-    "sqrt": lambda x: mul(_HALF, divide(ONE, call("sqrt", (x,)))),
-    "abs": lambda x: call("sign", (x,)),
-    "sign": lambda x: ZERO,
-    "heaviside": lambda x: ZERO,
-    "erf": lambda x: mul(Number(2 / math.sqrt(math.pi)), call("exp", (negate(power(x, number(2))),))),
-    "sigmoid": _sigmoid,
-    "softplus": lambda x: call("sigmoid", (x,)),
-    "relu": lambda x: call("heaviside", (x,)),
-}
