@@ -7,9 +7,10 @@ from typing import Any
 
 from opdsl.errors import OpLimitError, OpNameError, OpSyntaxError, Span
 from opdsl.grammar.declarations import MAX_ORDER
-from opdsl.grammar.symbol_table import FUNCTIONS, Classified
+from opdsl.grammar.symbol_table import Classified
 from opdsl.grammar.tree_items import Argument, Group, Postfix, calls_user, has_field, shown, spans_of_node
 from opdsl.grammar.two_readings import TwoReadings
+from opdsl.grammar.vocabulary import FUNCTIONS
 from opdsl.language import tree as ex
 from opdsl.language.functions import ELEMENTARY
 from opdsl.language.operator_application import is_operator

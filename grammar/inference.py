@@ -15,7 +15,7 @@ from opdsl.grammar.declarations import INDEX_LETTERS
 from opdsl.grammar.lexemes import Ident, Lexeme
 from opdsl.grammar.spellings import coordinate_suffix
 from opdsl.grammar.suspicious_names import is_word, run_together, suspicion
-from opdsl.grammar.symbol_table import BIHARMONIC, FUNCTIONS, NABLAS, OPERATORS, REAL_PART, RESERVED
+from opdsl.grammar.vocabulary import BIHARMONIC, FUNCTIONS, NABLAS, OPERATORS, REAL_PART, RESERVED
 from opdsl.language import tree as ex
 
 _PREFIXES = ("PARTIAL", "QUOTIENT", "NABLA", "DELTA", "BOX", "DIV", "CURL", "GRAD")

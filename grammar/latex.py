@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from opdsl.errors import LanguageError, OpLimitError, OpSyntaxError, Span
 from opdsl.grammar.declarations import GREEK
-from opdsl.grammar.symbol_table import BIHARMONIC, FUNCTIONS, NABLAS
+from opdsl.grammar.vocabulary import BIHARMONIC, FUNCTIONS, NABLAS
 
 _SYMBOLS = {
     "partial": "∂", "nabla": "∇", "Delta": "Δ", "triangle": "Δ", "cdot": "·", "times": "×", "otimes": "⊗", "hbar": "ħ",

@@ -12,33 +12,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span, did_you_mean
-from opdsl.grammar.declarations import GREEK, INDEX_LETTERS, MAX_ORDER, split_names
+from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span
+from opdsl.grammar.declarations import GREEK, INDEX_LETTERS, MAX_ORDER
 from opdsl.grammar.lexemes import Ident, Lexeme
 from opdsl.grammar.spellings import coordinate_suffix
-from opdsl.grammar.suspicious_names import is_word, suspicion
+from opdsl.grammar.suspicious_names import is_word
+from opdsl.grammar.unknown_names import Scope
+from opdsl.grammar.vocabulary import BIHARMONIC, FUNCTIONS, NABLAS, REAL_PART, RESERVED
 from opdsl.language import tree as ex
-from opdsl.language.functions import SPELT
-
-FUNCTIONS: dict[str, tuple[str, int]] = {
-    **{record.name: (record.name, record.arguments) for record in SPELT},
-    **{name: (record.name, record.arguments) for record in SPELT for name in record.spellings},
-}
-"""Name in the text → (name in the tree, number of arguments; 0 means any)."""
-
-NABLAS = {
-    "grad": "grad", "gradient": "grad", "div": "div", "divergence": "div", "curl": "curl", "rot": "curl",
-    "laplace": "laplace", "lap": "laplace", "laplacian": "laplace", "hess": "hess", "hessian": "hess", "jac": "jac",
-    "jacobian": "jac", "dn": "dn",
-}  # fmt: skip
-BIHARMONIC = ("bilap", "biharmonic", "bilaplacian", "bilaplace")
-RESERVED = ("diff",)
-# Without a complex field Re is the Reynolds number.
-REAL_PART = ("Re", "Im")
-_HINTS = {
-    "partial": "write ∂u/∂t or d_t u", "in": "leave out where the equation holds",
-}  # fmt: skip
-OPERATORS = (*NABLAS, *BIHARMONIC, *FUNCTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +31,7 @@ class Classified:
     payload: object = None
 
 
-class Classifier:
+class Classifier(Scope):
     """Turns the lexemes of one text into terminals."""
 
     def __init__(
@@ -59,20 +40,10 @@ class Classifier:
     ) -> None:
         self.ambiguous = ambiguous
         self.only_before_operators = only_before_operators
-        self.decls = declarations
-        self.coords = [c.name for c in declarations.coords if c.size is None]
-        self.vectors = {c.name: c.size for c in declarations.coords if c.size is not None}
-        self.fields = {f.name: f for f in declarations.fields}
-        self.params = {p.name: p for p in declarations.params}
-        self.functions = frozenset(declarations.functions)
-        self.definitions = set(definitions)
+        super().__init__(declarations, definitions)
         self.inferred = inferred
         self.errors: list[LanguageError] = []
         self.warnings: list[str] = []
-        self.has_complex = any(f.complex for f in declarations.fields)
-        self.declared = (
-            set(self.coords) | set(self.vectors) | set(self.fields) | set(self.params) | self.functions | self.definitions
-        )
 
     # ------------------------------------------------------------------------------ the pass
     def run(self, lexemes: Sequence[Lexeme]) -> list[Classified]:
@@ -188,7 +159,7 @@ class Classifier:
             raise OpNameError(f"'n' is not a declared coordinate ({listed}), and not the normal either: it is declared as something else",
                               code="E103", spans=(span,), suggestion="write dn(u) for the normal derivative")
         if self.n_is_index:
-            raise self._unknown_coordinate("n")
+            raise self.unknown_coordinate("n")
         return ex.Nabla("dn", span=span)
 
     def _quotient_axis(self, axis: tuple[str | None, int | str | None]) -> tuple[str | None, int | str | None]:
@@ -197,21 +168,13 @@ class Classifier:
             return axis
         if which is not None:
             if name not in self.vectors:
-                raise self._unknown_coordinate(f"{name}_{which}")
+                raise self.unknown_coordinate(f"{name}_{which}")
             return axis
         if name in self.vectors:
             raise OpNameError(f"{name} is a coordinate vector", code="E107", suggestion=f"write d_0, d_i or ∂/∂{name}_i")
         if name not in self.coords:
-            raise self._unknown_coordinate(name)
+            raise self.unknown_coordinate(name)
         return axis
-
-    def _unknown_coordinate(self, name: str) -> OpNameError:
-        known = [*self.coords, *self.vectors]
-        listed = f" ({', '.join(known)})" if known else "; declare coords="
-        hint = did_you_mean(name, known)
-        if not hint and name in GREEK.values():
-            hint = "index letters are i … n, and range over space: write d_i"
-        return OpNameError(f"{name!r} is not a declared coordinate{listed}", code="E103", suggestion=hint or None)
 
     def partial(self, text: str, braces: bool, span: Span) -> ex.Node:
         """Resolve the subscript of ``d_…`` or ``∂_…``: coordinates, components, index letters or the normal."""
@@ -239,9 +202,9 @@ class Classifier:
             raise OpNameError(f"the coordinates have names ({', '.join(self.coords)}), not numbers", code="E103",
                               suggestion=f"write d_{self.coords[0]}" if self.coords else None)
         if letters in GREEK.values() or set(letters).isdisjoint("".join(names)):
-            raise self._unknown_coordinate(text)
+            raise self.unknown_coordinate(text)
         bad = next((c for c in letters if c not in "".join(names)), letters)
-        raise self._unknown_coordinate(text if len(text) < 2 or bad == letters else bad)
+        raise self.unknown_coordinate(text if len(text) < 2 or bad == letters else bad)
 
     def _components(self, text: str) -> tuple[tuple[str | None, int | str | None], ...] | None:
         """``12`` over ``x[100]``, or ``x_3``, ``x_3 x_4``."""
@@ -328,57 +291,6 @@ class Classifier:
             return "VALUE", ex.Num(Fraction(1), span=span)  # refused where it stands before a parenthesis
         raise self.unknown(name, span, before_paren)
 
-    def unknown(self, name: str, span: Span, before_paren: bool = False) -> LanguageError:
-        """The error for a name that nobody has declared."""
-        if name in _HINTS or (len(name) > 1 and name[0] == "D" and name[1:] in self.fields):
-            hint = _HINTS.get(name, "write d_t u + v·∇u for a material derivative")
-            return OpNameError(f"{name!r} is not declared", code="E102", spans=(span,), suggestion=hint)
-        if before_paren:
-            return OpNameError(
-                f"{name!r} is not declared: a function call {name}(…) or a product {name}*(…)?", code="E104", spans=(span,),
-                suggestion=(did_you_mean(name, OPERATORS, cutoff=0.8) if name not in REAL_PART else "")
-                or f"declare functions=\"{name}\" or params=\"{name}\"",
-            )
-        if len(name) > 1 and name[0] == "d" and (name[1:] in self.coords or name[1:] in self.vectors):
-            return OpSyntaxError(f"{name} is an operator only directly before a parenthesis", code="E028", spans=(span,),
-                                 suggestion=f"write {name}(u) or d_{name[1:]} u")
-        if len(name) > 1 and name[0] == "d" and name[1:] in {*self.fields, *self.params}:
-            listed = ", ".join([*self.coords, *self.vectors]) or "none declared"
-            return OpNameError(f"{name} over something that is not a declared coordinate ({listed})", code="E103", spans=(span,),
-                               suggestion=f"write d{name[1:]}/d{self.coords[0]}" if self.coords else None)
-        if suspicious := self._suspicious(name, span):
-            return suspicious
-        known = sorted(self.declared)
-        hint = " ".join(filter(None, (did_you_mean(name, known), self._run_together(name))))
-        if not hint and len(name) > 1:
-            parts = [n for n in known if name.startswith(n) and name[len(n) :]]
-            for first in parts:
-                rest = Ident(name[len(first) :])
-                if rest.base in self.declared or any(c.isdigit() for c in rest.base[:1]):
-                    hint = f"names are never split; write {first} {rest.base} for a product"
-        if not hint and name == "delta":
-            hint = "functional derivatives are written out, or by a declared name; elsewhere declare params=\"delta\""
-        if not hint and is_word(name):
-            hint = f"declare params=\"{name}\"; only letters and Greek names are taken for parameters by themselves"
-        if not hint and name == "i":
-            hint = "i is the imaginary unit where a complex field is declared: fields=\"u:complex\""
-        listed = f" (known: {', '.join(known[:12])})" if known else ""
-        return OpNameError(f"{name!r} is not declared{listed}", code="E102", spans=(span,), suggestion=hint or None)
-
-    def _run_together(self, name: str) -> str:
-        """``iħ``, ``uv``: declared names without a blank between them."""
-        try:
-            parts = split_names(name, [*self.declared, *(["i"] if self.has_complex else []), *({"pi"} - self.declared)]) or []
-        except ValueError:
-            return ""
-        return f"Names are never split; write {' '.join(parts)} for a product" if len(parts) > 1 else ""
-
-    def _suspicious(self, name: str, span: Span) -> OpNameError | None:
-        found = suspicion(name, self.coords, self.fields, self.declared, OPERATORS)
-        if found is None:
-            return None
-        return OpNameError(f"{name!r} is not declared and {found[0]}", code="E102", spans=(span,), suggestion=found[1])
-
     # ------------------------------------------------------------------------------ suffixes
     def _split(self, text: str, braces: bool) -> list[str] | None:
         try:
@@ -414,7 +326,7 @@ class Classifier:
             if before_paren:
                 raise self.unknown(ident.full, span, before_paren)
             return "VALUE", ex.Num(Fraction(1), span=span)
-        raise self._unknown_suffixed(ident, span)
+        raise self.unknown_suffixed(ident, span)
 
     def _vector_component(self, name: str, subs: list[tuple[str, bool]], span: Span) -> ex.Node:
         text = subs[0][0]
@@ -479,7 +391,7 @@ class Classifier:
         components = self._components(text) if self.vectors else None
         if components is not None:
             return ex.Apply(ex.Partial(components, span=span), node, span=span)
-        raise self._bad_suffix(shown, text, span)
+        raise self.bad_suffix(shown, text, span)
 
     def _is_matrix(self, node: ex.Node) -> bool:
         if isinstance(node, ex.Field):
@@ -487,41 +399,6 @@ class Classifier:
         if isinstance(node, ex.Param):
             return len(self.params[node.name].shape or ()) > 1
         return False
-
-    def _bad_suffix(self, base: str, text: str, span: Span) -> OpNameError:
-        rest = text
-        for name in sorted(self.coords, key=len, reverse=True):
-            rest = rest.replace(name, "")
-        bad = rest.strip() or text
-        known = [*self.coords, *self.vectors]
-        near = "".join(c for c in text if c in known)
-        if len(near) < len(text) and near:
-            near += near[-1] * (len(text) - len(near))
-        suggestion = f"did you mean {base}_{near}?" if near and len(text) < 8 else None
-        listed = f" ({', '.join(known)})" if known else "; declare coords="
-        return OpNameError(f"{bad[:20]!r} is not a declared coordinate{listed}", code="E103", spans=(span,),
-                           suggestion=suggestion)
-
-    def _split_off(self, ident: Ident) -> str:
-        """``xu_x``: a known name in front."""
-        suffix = ident.full[len(ident.base) :]
-        for name in sorted(self.declared, key=len, reverse=True):
-            rest = ident.base[len(name) :]
-            if rest and ident.base.startswith(name) and not is_word(rest):
-                return f"names are never split; write {name} {rest}{suffix} for a product"
-        return ""
-
-    def _unknown_suffixed(self, ident: Ident, span: Span) -> OpNameError:
-        known = sorted(self.declared)
-        if suspicious := self._suspicious(ident.full, span):
-            return suspicious
-        hint = self._run_together(ident.base).replace(" for a product", f"{ident.full[len(ident.base):]} for a product")
-        if not hint and not (is_word(ident.full) and "fields" not in self.decls.given):
-            hint = did_you_mean(ident.full, known)
-        hint = hint or self._split_off(ident) or did_you_mean(ident.base, known)
-        return OpNameError(f"neither {ident.full!r} nor {ident.base!r} is declared", code="E102", spans=(span,),
-                           suggestion=hint or f"declare fields=\"{ident.base}\" or params=\"{ident.full}\"")
-
 
 def raised(before: Sequence[Classified]) -> bool:
     """Say whether what follows is an exponent, in braces or not."""

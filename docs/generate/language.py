@@ -15,7 +15,7 @@ from opdsl.grammar.declarations import MAX_DIMENSION, MAX_ORDER
 from opdsl.grammar.malformed import CONTEXT, OTHER, SYNTAX
 from opdsl.grammar.parse import MAX_EQUATIONS, MAX_NAMES, parse_system
 from opdsl.grammar.scanner import MAX_DEPTH, MAX_DIGITS, MAX_NAME, MAX_TEXT
-from opdsl.grammar.symbol_table import BIHARMONIC, FUNCTIONS, NABLAS
+from opdsl.grammar.vocabulary import BIHARMONIC, FUNCTIONS, NABLAS
 from opdsl.language.calculus import conditions, expand
 from opdsl.language.calculus.expand import MAX_COMPONENTS
 from opdsl.language.calculus.sobolev import MAX_DERIVED
