@@ -11,8 +11,9 @@ import pytest
 from opdsl.backends import get
 from opdsl.evaluation.api import operator
 from opdsl.planning.plan import Plan
-from opdsl.planning.plan_text import bytes_text, operator_text, seconds_text, times
+from opdsl.planning.plan_text import bytes_text, seconds_text, times
 from opdsl.strategies.linear_operators import split
+from opdsl.strategies.operator_text import operator_text
 
 CASES: dict[str, dict[str, Any]] = {
     "laplace(u)": {"coords": "x[100]"},

@@ -11,10 +11,10 @@ from opdsl.algebra.derivative_space import DerivativeSpace, describe
 from opdsl.algebra.polynomial import Polynomial
 from opdsl.errors import StrategyError
 from opdsl.evaluation.api import operator
-from opdsl.planning.plan_text import operator_text
 from opdsl.strategies.base import Refusal, Request
 from opdsl.strategies.derivative_space import DerivativeSpaceStrategy
 from opdsl.strategies.linear_operators import split
+from opdsl.strategies.operator_text import operator_text
 
 
 @dataclass(frozen=True)

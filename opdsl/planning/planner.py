@@ -20,7 +20,6 @@ from opdsl.language.constructors import children
 from opdsl.language.residual import Add, IndexSum, Mul, Pointwise, Residual
 from opdsl.language.traverse import fold
 from opdsl.planning.plan import Candidate, FieldPlan, Plan
-from opdsl.planning.plan_text import operator_text
 from opdsl.pricing.cost import Cost, price
 from opdsl.pricing.counting import Effort, Shape, layers, plain_effort
 from opdsl.pricing.rates import constants
@@ -28,6 +27,7 @@ from opdsl.strategies import STRATEGIES, Method, Refusal, Request, Strategy
 from opdsl.strategies.base import Surroundings
 from opdsl.strategies.linear_operators import LinearOperator, OperatorValue, Split, split
 from opdsl.strategies.no_derivatives import Evaluation
+from opdsl.strategies.operator_text import operator_text
 from opdsl.strategies.stde import STDE
 
 MAX_SEARCH = 300_000
