@@ -41,14 +41,11 @@ def run(given: argparse.Namespace) -> int:
     from opdsl.training.problem_file import load_problem
     from opdsl.training.progress import bars
     from opdsl.training.solve import solve
+    from opdsl.training.trainer import trainer_of
 
     problem = load_problem(given.problem)
     folder = given.out or Path("runs") / f"{problem.name}-{given.backend}"
-    if given.backend == "torch":
-        import torch
-
-        # Arrays of some thousand points are too small to share; two threads only wait for each other.
-        torch.set_num_threads(given.threads or 1)
+    trainer_of(given.backend).use_threads(given.threads)
     if not given.quiet:
         print(f"{problem.title}  ({given.backend}, {given.dtype or problem.dtype})")
     with bars(problem.losses, quiet=given.quiet) as progress:

@@ -55,6 +55,11 @@ class Field(torch.nn.Module):  # type: ignore[misc]
 class TorchTrainer(Trainer):
     """See `Trainer`."""
 
+    @staticmethod
+    def use_threads(count: int | None) -> None:
+        # Arrays of some thousand points are too small to share; two threads only wait for each other.
+        torch.set_num_threads(count or 1)
+
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._dtype: torch.dtype = getattr(torch, setting.dtype)

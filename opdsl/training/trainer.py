@@ -48,6 +48,15 @@ class Trainer(ABC):
     """
 
     @abstractmethod
+    def __init__(self, setting: Setting) -> None:
+        """Make the network, the losses and everything they need."""
+
+    @staticmethod
+    def use_threads(count: int | None) -> None:
+        """Let the framework use so many threads, where it can be told; None asks for what suits small networks."""
+        return
+
+    @abstractmethod
     def scope(self) -> AbstractContextManager[object]:
         """Return what has to surround every other call (precision settings of the framework)."""
 
@@ -109,8 +118,13 @@ TRAINERS = {"jax": "opdsl.training.jax_trainer:JaxTrainer", "torch": "opdsl.trai
 """The trainer of each backend that has one, as ``module:Class``."""
 
 
+def trainer_of(backend: str) -> type[Trainer]:
+    """Return the class that trains on a backend; this imports its framework."""
+    module, _, name = TRAINERS[backend].partition(":")
+    found: type[Trainer] = getattr(import_module(module), name)
+    return found
+
+
 def make_trainer(backend: str, setting: Setting) -> Trainer:
     """Return the trainer of a backend."""
-    module, _, name = TRAINERS[backend].partition(":")
-    trainer: Trainer = getattr(import_module(module), name)(setting)
-    return trainer
+    return trainer_of(backend)(setting)
