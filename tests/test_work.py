@@ -26,8 +26,9 @@ from hypothesis import strategies as st
 import opdsl
 from opdsl.algebra import work
 from opdsl.errors import OpdslError, OpLimitError
-from opdsl.language.constructors import add, call, children, mul, number
+from opdsl.language.constructors import add, call, mul, number
 from opdsl.language.residual import Derivative, Mul, Number, Pointwise, _interned
+from opdsl.language.structure import children
 from opdsl.language.traverse import fold, postorder
 
 SECONDS = 60

@@ -10,8 +10,8 @@ from typing import Any
 from opdsl.backends.base import Backend, Capture
 from opdsl.errors import BindingError
 from opdsl.jets.array_ops import ArrayOps
-from opdsl.language.constructors import children
 from opdsl.language.residual import Call, Number, Residual
+from opdsl.language.structure import children
 from opdsl.language.traverse import postorder
 from opdsl.planning.planner import push_forward_method
 from opdsl.strategies.base import Method

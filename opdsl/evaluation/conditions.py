@@ -16,8 +16,8 @@ from opdsl.evaluation.options import NAMES, Options, bound
 from opdsl.evaluation.session import Session
 from opdsl.evaluation.step import bind
 from opdsl.language.calculus import ConditionSpec, conditions
-from opdsl.language.constructors import children
 from opdsl.language.residual import Parameter, Residual
+from opdsl.language.structure import children
 from opdsl.language.traverse import postorder
 from opdsl.planning.plan import Plan
 from opdsl.strategies.environment import Environment

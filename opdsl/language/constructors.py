@@ -9,7 +9,7 @@ engine sees ``nu*(u_xx + u_yy)`` as two linear terms.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import count, islice
 from typing import Any
@@ -31,28 +31,20 @@ from opdsl.language.residual import (
     Pointwise,
     Power,
     Where,
-    digest,
-    pointwise_node,
 )
-from opdsl.language.traverse import fill_slot, fold, postorder
+from opdsl.language.structure import (
+    Coefficient,
+    children,
+    free_labels,
+    has_index_sum,
+    is_field_free,
+    key,
+    outside_sums,
+    sort_axes,
+)
+from opdsl.language.traverse import fold
 
 Scalar = Fraction | float
-
-
-@pointwise_node
-class Coefficient(Pointwise):
-    """A coefficient while it is not known yet whether anything differentiates it.
-
-    Occurs during an expansion only: afterwards it is a `Parameter`, or a `Derivative` of a coefficient field.
-    """
-
-    name: str
-    index: tuple[Axis, ...] = ()
-    axes: tuple[Axis, ...] = ()
-
-    def axes_named(self) -> tuple[Axis, ...]:
-        """Its indices and what it is differentiated by."""
-        return (*self.index, *self.axes)
 
 
 ZERO = Number(Fraction(0))
@@ -69,26 +61,6 @@ def number(value: int | Fraction | float) -> Number:
 
 
 # --------------------------------------------------------------------------------------------- structure
-def children(node: Pointwise) -> tuple[Pointwise, ...]:
-    """Return the direct subexpressions, left to right."""
-    match node:
-        case Add(terms):
-            return terms
-        case Mul(factors):
-            return factors
-        case Power(base, exponent):
-            return (base, exponent)
-        case Call(_, args, _):
-            return args
-        case Compare(_, left, right):
-            return (left, right)
-        case Where(condition, yes, no):
-            return (condition, yes, no)
-        case IndexSum(_, body):
-            return (body,)
-    return ()
-
-
 def rebuild(node: Pointwise, new: tuple[Pointwise, ...]) -> Pointwise:
     """Put new subexpressions into a node, through the smart constructors."""
     match node:
@@ -107,62 +79,6 @@ def rebuild(node: Pointwise, new: tuple[Pointwise, ...]) -> Pointwise:
         case IndexSum(label, _):
             return index_sum(label, new[0])
     return node
-
-
-def _axis_key(axis: Axis) -> tuple[int, int, str]:
-    return (0, axis, "") if isinstance(axis, int) else (1, 0, axis)
-
-
-def sort_axes(axes: Iterable[Axis]) -> tuple[Axis, ...]:
-    """Sort coordinate columns first, then index labels: partial derivatives commute."""
-    return tuple(sorted(axes, key=_axis_key))
-
-
-def key(node: Pointwise) -> tuple[Any, ...]:
-    """Return a structural sort key: equal expressions have equal keys, on every machine and in every process."""
-    try:
-        return node._key  # type: ignore[attr-defined, no-any-return]
-    except AttributeError:
-        made = _key(node)
-        object.__setattr__(node, "_key", made)
-        return made
-
-
-def _key(node: Pointwise) -> tuple[Any, ...]:
-    match node:
-        case Number(value):
-            return (0, float(value), str(value))
-        case Coefficient(name, index, axes):
-            return (1, name, tuple(_axis_key(a) for a in index), tuple(_axis_key(a) for a in axes))
-        case Parameter(name, index):
-            return (1, name, tuple(_axis_key(a) for a in index), ())
-        case Coordinate(axis):
-            return (2, _axis_key(axis))
-        case Derivative(field, component, axes):
-            return (3, len(axes), field, _axis_key(component), tuple(_axis_key(a) for a in axes))
-    # Below the first level a digest decides: comparing nested keys would walk shared subexpressions again and again.
-    return (*_shallow(node), tuple(_shallow(child) for child in children(node)), digest(node))
-
-
-_RANK = {Power: 4, Call: 5, Mul: 6, Add: 7, IndexSum: 8, Where: 9, Compare: 10}
-
-
-def _shallow(node: Pointwise) -> tuple[Any, ...]:
-    rank = _RANK.get(type(node))
-    if rank is None:
-        return key(node)
-    name = node.function if isinstance(node, Call) else node.label if isinstance(node, IndexSum) else ""
-    return (rank, len(children(node)), name)
-
-
-def is_field_free(node: Pointwise) -> bool:
-    """Say whether no field (unknown or differentiated coefficient) occurs in the expression."""
-    fill_slot(node, "_field_free", children, _field_free)
-    return node._field_free
-
-
-def _field_free(node: Pointwise) -> bool:
-    return not isinstance(node, Derivative) and all(child._field_free for child in children(node))
 
 
 def _representable(value: Scalar) -> Scalar:
@@ -402,20 +318,6 @@ def index_sum(label: str, body: Pointwise) -> Pointwise:
     return IndexSum(name, rename_label(relabel_bound(hidden, 1, taken), _hidden(0), name))
 
 
-def free_labels(node: Pointwise) -> frozenset[str]:
-    """Index labels that occur in an expression and are not bound by a sum inside it."""
-    fill_slot(node, "_labels", children, _labels)
-    return node._labels
-
-
-def _labels(node: Pointwise) -> frozenset[str]:
-    found = _NONE.union(*(child._labels for child in children(node)), (a for a in node.axes_named() if isinstance(a, str)))
-    return (found - {node.label} if isinstance(node, IndexSum) else found) or _NONE
-
-
-_NONE: frozenset[str] = frozenset()
-
-
 def level_label(level: int) -> str:
     """Return the canonical label at a nesting level: i, j, k, l, m, n, i1, j1, …"""
     turn, letter = divmod(level, len(LABELS))
@@ -454,16 +356,6 @@ def relabel_bound(node: Pointwise, level: int, taken: frozenset[str] = frozenset
         return IndexSum(name, rename_label(body, _hidden(level), name))
 
     return fold((node,), outside_sums, value)[0]
-
-
-def outside_sums(node: Pointwise) -> tuple[Pointwise, ...]:
-    """The children of a node; what a sum binds is left out."""
-    return () if isinstance(node, IndexSum) else children(node)
-
-
-def has_index_sum(node: Pointwise) -> bool:
-    """Say whether a sum over an index is left in the expression."""
-    return any(isinstance(each, IndexSum) for each in postorder((node,), children))
 
 
 def rebuild_raw(node: Pointwise, new: tuple[Pointwise, ...]) -> Pointwise:

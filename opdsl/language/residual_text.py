@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from opdsl.language.constructors import children
 from opdsl.language.residual import (
     Add,
     Axis,
@@ -21,6 +20,7 @@ from opdsl.language.residual import (
     Power,
     Where,
 )
+from opdsl.language.structure import children
 from opdsl.language.traverse import fold
 
 _LONGEST = 2000

@@ -9,7 +9,7 @@ from opdsl.algebra.work import bounded, spend
 from opdsl.errors import BackendError, OpLimitError
 from opdsl.language import tree as ex
 from opdsl.language.calculus.expand import expand
-from opdsl.language.constructors import outside_sums, rename_label, sort_axes, transform
+from opdsl.language.constructors import rename_label, transform
 from opdsl.language.functions import ELEMENTARY, FUNCTIONS
 from opdsl.language.residual import (
     Add,
@@ -26,6 +26,7 @@ from opdsl.language.residual import (
     Residual,
     Where,
 )
+from opdsl.language.structure import outside_sums, sort_axes
 from opdsl.language.traverse import fold
 
 

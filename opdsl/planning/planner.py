@@ -16,8 +16,8 @@ from opdsl.backends import facts
 from opdsl.backends.execution import Constants, Execution
 from opdsl.errors import OpdslWarning, OpLimitError, StrategyError, unknown
 from opdsl.jets.graph import Graph
-from opdsl.language.constructors import children
 from opdsl.language.residual import Add, IndexSum, Mul, Pointwise, Residual
+from opdsl.language.structure import children
 from opdsl.language.traverse import fold
 from opdsl.planning.plan import Candidate, FieldPlan, Plan
 from opdsl.pricing.cost import Cost, price

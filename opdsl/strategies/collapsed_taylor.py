@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from opdsl.algebra.directions import spread_over_directions
 from opdsl.algebra.polynomial import Polynomial
-from opdsl.language.constructors import free_labels
 from opdsl.language.residual import Pointwise
+from opdsl.language.structure import free_labels
 from opdsl.strategies.base import Method, Refusal, Request, Strategy
 from opdsl.strategies.direction_groups import Direction, Need, Needs, build, diagonal, first_order, spread_of
 from opdsl.strategies.dof import substitute_known

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import factorial
 
-from opdsl.language.constructors import free_labels
 from opdsl.language.residual import Number, Pointwise
+from opdsl.language.structure import free_labels
 from opdsl.strategies.base import Refusal
 from opdsl.strategies.directional import MOST_ENTRIES, DirectionalMethod, Form, Group, Quadratic, Weight
 from opdsl.strategies.linear_operators import LinearOperator, split_number

@@ -10,8 +10,9 @@ import numpy as np
 
 from opdsl.algebra.polynomial import Polynomial
 from opdsl.algebra.quadratic_forms import sum_of_squares
-from opdsl.language.constructors import free_labels, mul, transform
+from opdsl.language.constructors import mul, transform
 from opdsl.language.residual import Number, Parameter, Pointwise
+from opdsl.language.structure import free_labels
 from opdsl.strategies.base import Method, Refusal, Request, Strategy
 from opdsl.strategies.direction_groups import Direction, Need, Needs, build, first_order, number_one, spread_of
 from opdsl.strategies.linear_operators import LinearOperator, split_number

@@ -14,7 +14,6 @@ from typing import Any
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.elementary import ELEMENTARY, _integer_power
 from opdsl.jets.graph import Array
-from opdsl.language.constructors import children
 from opdsl.language.functions import FUNCTIONS
 from opdsl.language.residual import (
     Add,
@@ -31,6 +30,7 @@ from opdsl.language.residual import (
     Where,
     contiguous,
 )
+from opdsl.language.structure import children
 from opdsl.language.traverse import postorder
 from opdsl.strategies.linear_operators import OperatorValue
 

@@ -17,7 +17,7 @@ from fractions import Fraction
 
 from opdsl.algebra.polynomial import Monomial, Polynomial
 from opdsl.errors import StrategyError
-from opdsl.language.constructors import children, free_labels, is_field_free, mul
+from opdsl.language.constructors import mul
 from opdsl.language.residual import (
     Add,
     Axis,
@@ -34,6 +34,7 @@ from opdsl.language.residual import (
     Where,
     pointwise_node,
 )
+from opdsl.language.structure import children, free_labels, is_field_free
 from opdsl.language.traverse import fold
 
 ONE = Number(Fraction(1))

@@ -14,8 +14,9 @@ import numpy as np
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.bottleneck import Cut, find_cut, unit_directions
 from opdsl.jets.graph import Array, Graph
-from opdsl.language.constructors import free_labels, mul
+from opdsl.language.constructors import mul
 from opdsl.language.residual import Number, Parameter, Pointwise, contiguous
+from opdsl.language.structure import free_labels
 from opdsl.strategies.base import Method, Refusal, Request, Strategy
 from opdsl.strategies.environment import Environment
 from opdsl.strategies.linear_operators import ONE, DerivativeTerm, LinearOperator

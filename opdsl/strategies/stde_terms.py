@@ -12,8 +12,9 @@ from fractions import Fraction
 from math import factorial, prod
 from typing import Literal
 
-from opdsl.language.constructors import free_labels, mul
+from opdsl.language.constructors import mul
 from opdsl.language.residual import Number, Parameter, Pointwise, contiguous
+from opdsl.language.structure import free_labels
 from opdsl.strategies.base import Request
 from opdsl.strategies.linear_operators import ONE, DerivativeTerm, LinearOperator
 from opdsl.strategies.restriction import NotSuitable, written_out

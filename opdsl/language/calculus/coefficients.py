@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from opdsl.errors import OpNameError
 from opdsl.language import tree as ex
-from opdsl.language.constructors import ZERO, Coefficient, children, transform
+from opdsl.language.constructors import ZERO, transform
 from opdsl.language.residual import Axis, Derivative, Parameter, ParameterSpec, Pointwise, Residual
+from opdsl.language.structure import Coefficient, children
 from opdsl.language.traverse import postorder
 
 # Why the value of a parameter must be the same at all points; each ends a sentence that begins with the name.

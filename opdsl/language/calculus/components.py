@@ -40,10 +40,11 @@ from opdsl.language.calculus.complex_values import (
     v_power,
 )
 from opdsl.language.calculus.differentiate import Differentiator, NeedsWritingOut
-from opdsl.language.constructors import ONE, ZERO, Coefficient, call, divide, index_sum, mul, negate, number, where
+from opdsl.language.constructors import ONE, ZERO, call, divide, index_sum, mul, negate, number, where
 from opdsl.language.functions import ELEMENTARY
 from opdsl.language.operator_application import spans_of
 from opdsl.language.residual import Axis, Compare, Coordinate, Derivative, Number, Parameter, Pointwise
+from opdsl.language.structure import Coefficient
 from opdsl.language.type_inference import Ranks
 
 Index = tuple[Axis, ...]

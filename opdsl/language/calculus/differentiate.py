@@ -8,22 +8,7 @@ from __future__ import annotations
 
 from opdsl.errors import OpLimitError
 from opdsl.language import constructors
-from opdsl.language.constructors import (
-    MINUS_ONE,
-    ONE,
-    ZERO,
-    Coefficient,
-    add,
-    call,
-    children,
-    index_sum,
-    mul,
-    negate,
-    number,
-    power,
-    sort_axes,
-    where,
-)
+from opdsl.language.constructors import MINUS_ONE, ONE, ZERO, add, call, index_sum, mul, negate, number, power, where
 from opdsl.language.functions import FUNCTIONS
 from opdsl.language.residual import (
     Add,
@@ -40,6 +25,7 @@ from opdsl.language.residual import (
     Power,
     Where,
 )
+from opdsl.language.structure import Coefficient, children, sort_axes
 from opdsl.language.traverse import postorder
 
 MAX_ORDER = 64

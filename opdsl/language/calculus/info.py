@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from opdsl.language.constructors import children
 from opdsl.language.residual import (
     Add,
     Call,
@@ -18,6 +17,7 @@ from opdsl.language.residual import (
     Residual,
     Where,
 )
+from opdsl.language.structure import children
 from opdsl.language.traverse import fold, postorder
 
 

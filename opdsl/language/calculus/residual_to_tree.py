@@ -7,7 +7,6 @@ from fractions import Fraction
 from opdsl.errors import OpdslError, OpLimitError
 from opdsl.language import tree as ex
 from opdsl.language.calculus.coefficients import component_index
-from opdsl.language.constructors import children
 from opdsl.language.residual import (
     Add,
     Call,
@@ -23,6 +22,7 @@ from opdsl.language.residual import (
     Residual,
     Where,
 )
+from opdsl.language.structure import children
 from opdsl.language.traverse import fold
 
 MAX_WRITTEN_NODES = 10_000

@@ -15,10 +15,11 @@ from opdsl.language.calculus.components import Components
 from opdsl.language.calculus.differentiate import Differentiator
 from opdsl.language.calculus.expand import expand, is_condition
 from opdsl.language.calculus.residual_to_tree import to_expression
-from opdsl.language.constructors import ONE, ZERO, Coefficient, add, divide, has_index_sum, mul, negate, transform
+from opdsl.language.constructors import ONE, ZERO, add, divide, mul, negate, transform
 from opdsl.language.function_shapes import Type, describe
 from opdsl.language.operator_application import desugar
 from opdsl.language.residual import Coordinate, Derivative, Equation, FieldSpec, Parameter, Pointwise, Residual
+from opdsl.language.structure import Coefficient, has_index_sum
 from opdsl.language.tree_text import coords_text
 from opdsl.language.type_inference import Ranks
 
