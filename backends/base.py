@@ -212,10 +212,6 @@ class Backend(ABC):
 
     # ------------------------------------------------------------------------------------------------- what may be frozen
 
-    def undisturbed(self, work: Callable[[], Any]) -> Any:
-        """Do what is decided once, out of sight of compilers that follow Python code."""
-        return work()
-
     def structure(self, params: Any) -> Hashable:
         """What parameters given at each call of a bound step must share with those it was bound with."""
         return None

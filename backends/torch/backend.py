@@ -183,12 +183,6 @@ class TorchBackend(Backend):
 
         return unusual(value)
 
-    def undisturbed(self, work: Callable[[], Any]) -> Any:
-        """Inside `torch.compile` planning would be compiled, function by function."""
-        import torch
-
-        return torch.compiler.disable(work)()
-
     def structure(self, params: Any) -> Hashable:
         """The tree of its containers."""
         from torch.utils import _pytree

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from opdsl.backends.step import Bound, Run
 from opdsl.backends.torch.cache import tensors_of
 from opdsl.backends.torch.isolation import modules_of
+from opdsl.backends.torch.outside import outside
 from opdsl.backends.torch.tape import HALVES
 from opdsl.errors import BackendError
 
@@ -75,8 +76,12 @@ class _Owner(nn.Module):  # type: ignore[misc]
 
     def _evaluated(self, x: Tensor, given: Mapping[str, Any], params: Any = None) -> Any:
         given = {**self.bound.values(), **given}
-        if torch.compiler.is_compiling() and "key" not in given:
-            return self._repeated(x, given, params)
+        if torch.compiler.is_compiling():
+            # A step that draws has another program at every call.
+            return outside(self._decided, x, given, params) if "key" in given else self._repeated(x, given, params)
+        return self._decided(x, given, params)
+
+    def _decided(self, x: Tensor, given: Mapping[str, Any], params: Any) -> Any:
         run = self._bound.run(x, given, params)
         self._remember(x, params, run)
         return run(self._current(run.constants))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from opdsl import backends
+from opdsl.backends.compilers import as_it_stands
 from opdsl.backends.recent import Recent
 from opdsl.errors import BindingError, ShapeError
 from opdsl.evaluation.bindings import number, required
@@ -111,6 +112,7 @@ class Condition(Described):
 
     # --------------------------------------------------------------------------------------------------- evaluation
 
+    @as_it_stands
     def __call__(self, u: Any, x: Any, **given: Any) -> Any:
         """The residual of the condition at the points, their fixed coordinates overwritten; see `Operator.__call__`."""
         if len(self.parts) > 1:
@@ -120,6 +122,7 @@ class Condition(Described):
             return sum(others, start=first)
         return self._session.evaluate(self._call(u, x, *self._operator._options(**given)))
 
+    @as_it_stands
     def bind(self, u: Any, x: Any, **given: Any) -> Any:
         """As `Operator.bind`; the step fixes the coordinates of the points it is given."""
         if len(self.parts) > 1:
@@ -129,22 +132,27 @@ class Condition(Described):
             )
         return bind(self, u, x, *self._operator._options(**given))
 
+    @as_it_stands
     def plan(self, u: Any = None, x: Any = None, **given: Any) -> Plan:
         """See `Operator.plan`."""
         return self._there(self._operator.plan, u, x, given)
 
+    @as_it_stands
     def explain(self, u: Any = None, x: Any = None, **given: Any) -> Plan:
         """See `Operator.explain`."""
         return self._there(self._operator.explain, u, x, given)
 
+    @as_it_stands
     def tune(self, u: Any, x: Any, **given: Any) -> Plan:
         """See `Operator.tune`."""
         return self._there(self._operator.tune, u, x, given)
 
+    @as_it_stands
     def estimate(self, u: Any, x: Any, **given: Any) -> Any:
         """See `Operator.estimate`."""
         return self._there(self._operator.estimate, u, x, given)
 
+    @as_it_stands
     def place(self, x: Any, **given: Any) -> Any:
         """The points with the fixed coordinates set; values that are parameters are taken from the bindings.
 
@@ -241,10 +249,12 @@ class Expression(Described):
         """See `Operator.substitute`."""
         return self._operator.substitute(lines, **declared)
 
+    @as_it_stands
     def __call__(self, x: Any, **given: Any) -> Any:
         """The values at the points (n, d), or at one point (d,)."""
         return self._operator(None, x, **given)
 
+    @as_it_stands
     def bind(self, x: Any, **given: Any) -> Any:
         """As `Operator.bind`: a function ``step(x)`` of the points."""
         return self._operator.bind(None, x, **given)

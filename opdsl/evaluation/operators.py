@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from opdsl.backends.compilers import as_it_stands
 from opdsl.errors import BindingError, StrategyError, shown
 from opdsl.evaluation.bindings import check_names
 from opdsl.evaluation.call import Call
@@ -111,6 +112,7 @@ class Operator(Described):
 
     # --------------------------------------------------------------------------------------------------- evaluation
 
+    @as_it_stands
     def __call__(
         self,
         u: Any,
@@ -149,6 +151,7 @@ class Operator(Described):
         )  # fmt: skip
         return self._session.evaluate(self._call(u, x, options, bound(named, bindings)))
 
+    @as_it_stands
     def estimate(
         self,
         u: Any,
@@ -208,6 +211,7 @@ class Operator(Described):
             return Residuals(names, tuple(over([f[name] for f in found]) for name in names))
         return over(found)
 
+    @as_it_stands
     def plan(
         self,
         u: Any = None,
@@ -249,6 +253,7 @@ class Operator(Described):
         check_names(self.residual(dimension), self._spelled(given), self.text)
         return self._session.abstract_plan(widths, options, dimension)
 
+    @as_it_stands
     def explain(
         self, u: Any = None, x: Any = None, *, measure: bool = False, network: Sequence[int] | None = None, **given: Any
     ) -> Plan:
@@ -265,6 +270,7 @@ class Operator(Described):
 
         return measured_plan(self._session, u, x, *self._options(**given), 20.0)
 
+    @as_it_stands
     def tune(self, u: Any, x: Any, *, seconds: float = 20.0, **given: Any) -> Plan:
         """Measure every candidate on this call and pin the fastest for calls like it.
 
@@ -285,6 +291,7 @@ class Operator(Described):
             raise BindingError(f"seconds={shown(seconds)}: give the seconds to spend on timing.")
         return tune(self._session, u, x, *self._options(**given), seconds)
 
+    @as_it_stands
     def bind(
         self,
         u: Any,
