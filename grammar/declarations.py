@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from opdsl.errors import OpLimitError, OpNameError, OpSyntaxError, Span
-from opdsl.language.tree import CoordinateDecl, Declarations, Dim, FieldDecl, ParamDecl
+from opdsl.language.declarations import CoordinateDecl, Declarations, Dim, FieldDecl, ParamDecl
 
 MAX_DIMENSION = 10_000_000
 MAX_ORDER = 64

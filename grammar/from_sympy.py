@@ -12,13 +12,15 @@ from typing import Any
 from opdsl.errors import OpNameError, OpSyntaxError
 from opdsl.grammar.declarations import read_coords
 from opdsl.language import tree as ex
+from opdsl.language.declarations import Declarations, FieldDecl, ParamDecl
 from opdsl.language.functions import ELEMENTARY, FUNCTIONS
+from opdsl.language.system import System
 from opdsl.language.to_sympy import imported
 
 _FROM_SYMPY = {record.sympy: name for name, record in FUNCTIONS.items() if record.sympy}
 
 
-def from_sympy(expressions: Any, *, coords: str) -> ex.System:
+def from_sympy(expressions: Any, *, coords: str) -> System:
     """Make a system from SymPy expressions or equations in applied functions of the coordinates.
 
     Args:
@@ -101,8 +103,8 @@ def from_sympy(expressions: Any, *, coords: str) -> ex.System:
     if not fields:
         raise OpNameError("no function of the coordinates occurs, so there is no unknown field", code="E113")
     time = "t" if "t" in names else None
-    declared = ex.Declarations(
-        decls, tuple(ex.FieldDecl(n) for n in fields), tuple(ex.ParamDecl(n) for n in params), (), time, geometry,
+    declared = Declarations(
+        decls, tuple(FieldDecl(n) for n in fields), tuple(ParamDecl(n) for n in params), (), time, geometry,
         frozenset(("coords", "fields", "params")),
     )  # fmt: skip
-    return ex.System(declared, (), tuple(equations))
+    return System(declared, (), tuple(equations))

@@ -16,7 +16,7 @@ from opdsl.grammar.lexemes import Ident, Lexeme
 from opdsl.grammar.spellings import coordinate_suffix
 from opdsl.grammar.suspicious_names import is_word, run_together, suspicion
 from opdsl.grammar.vocabulary import BIHARMONIC, FUNCTIONS, NABLAS, OPERATORS, REAL_PART, RESERVED
-from opdsl.language import tree as ex
+from opdsl.language.declarations import USUAL_COORDINATES, Declarations, FieldDecl, ParamDecl
 
 _PREFIXES = ("PARTIAL", "QUOTIENT", "NABLA", "DELTA", "BOX", "DIV", "CURL", "GRAD")
 _ENDS_A_PRODUCT = ("SEP", "SIGN", "PRODUCT", "EQUALS", "RELATION", "COMMA", "RPAR", "RBRACE", "BAR_CLOSE", "CLOSE")
@@ -40,7 +40,7 @@ class Found:
 class Inference:
     """The outcome: complete declarations and a line per inferred name."""
 
-    declarations: ex.Declarations
+    declarations: Declarations
     notes: list[str] = field(default_factory=list)
     ambiguous: frozenset[str] = frozenset()
     """Names that stand before a parenthesis somewhere: a call or a product."""
@@ -65,7 +65,7 @@ def infer_coords(lexemes: Sequence[Lexeme]) -> str:
             text = re.sub(r"[\s,]", "", lexeme.value.subs[-1][0])
             if lexeme.value.base in ("d", "partial"):
                 found |= _one_word(text) if len(text) > 4 else set(text) - INDEX_LETTERS
-            elif text and set(text) <= ex.USUAL_COORDINATES:
+            elif text and set(text) <= USUAL_COORDINATES:
                 found |= set(text)
     if len(found) == 1:
         return found.pop()
@@ -82,7 +82,7 @@ def _one_word(text: str) -> set[str]:
 
 
 def infer(
-    declarations: ex.Declarations, lexemes: Sequence[Lexeme], definitions: Sequence[str], *, n_is_index: bool = False
+    declarations: Declarations, lexemes: Sequence[Lexeme], definitions: Sequence[str], *, n_is_index: bool = False
 ) -> Inference:
     """Add fields and parameters for the names that are not declared.
 
@@ -99,7 +99,7 @@ def infer(
         if use.differentiated:
             if "fields" in declarations.given or is_word(name) or run_together(name, unknowns, known):
                 continue
-            decl = ex.FieldDecl(name, ("d",) * use.rank)
+            decl = FieldDecl(name, ("d",) * use.rank)
             fields.append(decl)
             notes.append(f"{decl} is a field: it is differentiated")
         elif use.called:
@@ -110,7 +110,7 @@ def infer(
             continue
         elif "params" not in declarations.given or (name == "n" and not n_is_index):
             shape = ("d",) * use.rank if use.rank else None
-            param = ex.ParamDecl(name, shape)
+            param = ParamDecl(name, shape)
             params.append(param)
             what = "a coefficient: it has indices" if use.rank else "a parameter, to be bound at call time"
             notes.append(f"{param} is {what}")
@@ -157,7 +157,7 @@ def _opening(lexemes: Sequence[Lexeme], k: int) -> int:
 
 
 class _Worker:
-    def __init__(self, declarations: ex.Declarations, definitions: Sequence[str]) -> None:
+    def __init__(self, declarations: Declarations, definitions: Sequence[str]) -> None:
         self.coords = [c.name for c in declarations.coords if c.size is None]
         self.vectors = {c.name for c in declarations.coords if c.size is not None}
         self.declared = {

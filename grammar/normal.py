@@ -10,11 +10,12 @@ from dataclasses import replace
 
 from opdsl.errors import OpNameError
 from opdsl.language import tree as ex
+from opdsl.language.system import System
 
 NAME = "n"
 
 
-def settled(system: ex.System) -> ex.System:
+def settled(system: System) -> System:
     """Make the undeclared name n the normal where it is a vector.
 
     Raises:
@@ -43,7 +44,7 @@ def settled(system: ex.System) -> ex.System:
     )  # fmt: skip
 
 
-def _roots(system: ex.System) -> list[ex.Node]:
+def _roots(system: System) -> list[ex.Node]:
     return [*(d.value for d in system.definitions), *(s for e in system.equations for s in (e.left, e.right) if s is not None)]
 
 

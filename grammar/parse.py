@@ -21,7 +21,9 @@ from opdsl.grammar.symbol_table import Classified, Classifier, _letters_used, n_
 from opdsl.grammar.syntax_errors import explain, stop_key
 from opdsl.grammar.transformer import Builder
 from opdsl.language import tree as ex
+from opdsl.language.declarations import CoordinateDecl, Declarations
 from opdsl.language.operator_application import desugar
+from opdsl.language.system import System
 from opdsl.language.type_inference import Ranks
 
 MAX_NAMES = 500
@@ -49,7 +51,7 @@ def parse_system(
     params: Names = None,
     functions: Names = None,
     time: str | None = None,
-) -> ex.System:
+) -> System:
     """Parse equations as they stand in a paper.
 
     Args:
@@ -110,7 +112,7 @@ class _Parse:
         self.given = given
         self.errors: list[LanguageError] = []
 
-    def run(self) -> ex.System:
+    def run(self) -> System:
         decls = self._declared()
         body = declarations.fold(self.text[self.start :])
         origin: Sequence[Span] | None = [Span(k, k + 1) for k in range(self.start, len(self.text))] if self.start else None
@@ -153,7 +155,7 @@ class _Parse:
         return system
 
     # ------------------------------------------------------------------------------ steps
-    def _declared(self) -> ex.Declarations:
+    def _declared(self) -> Declarations:
         given = self.given
         coords, geometry = declarations.read_coords(given.get("coords"))
         time = given.get("time")
@@ -166,7 +168,7 @@ class _Parse:
             raise OpNameError(f"time={time!r} is not among the coordinates ({', '.join(known)})", code="E103")
         if not time:
             time = "t" if "t" in known and next(c for c in coords if c.name == "t").size is None else None
-        decls = ex.Declarations(
+        decls = Declarations(
             coords=coords, geometry=geometry, time=time or None,
             fields=declarations.read_fields(given.get("fields")), params=declarations.read_params(given.get("params")),
             functions=declarations.read_functions(given.get("functions")),
@@ -176,8 +178,8 @@ class _Parse:
         return decls
 
     def _lexemes(
-        self, body: str, origin: Sequence[Span] | None, decls: ex.Declarations
-    ) -> tuple[list[Lexeme], ex.Declarations]:
+        self, body: str, origin: Sequence[Span] | None, decls: Declarations
+    ) -> tuple[list[Lexeme], Declarations]:
         known = [c.name for c in decls.coords] if "coords" in decls.given else None
         tensors = frozenset(
             [f.name for f in decls.fields if len(f.shape) == 2] + [p.name for p in decls.params if len(p.shape or ()) == 2]
@@ -193,7 +195,7 @@ class _Parse:
                 only = infer_coords(lexemes)
             except OpNameError as error:
                 raise self._all(error) from None
-            decls = replace(decls, coords=(ex.CoordinateDecl(only),), time=only if only == "t" else None)
+            decls = replace(decls, coords=(CoordinateDecl(only),), time=only if only == "t" else None)
         return lexemes, decls
 
     def _all(self, error: LanguageError) -> LanguageError:
@@ -220,7 +222,7 @@ class _Parse:
             raise _joined(builder.errors)
         return statements, builder
 
-    def _system(self, decls: ex.Declarations, statements: list[ex.Node], notes: list[str]) -> ex.System:
+    def _system(self, decls: Declarations, statements: list[ex.Node], notes: list[str]) -> System:
         definitions = [s for s in statements if isinstance(s, ex.Definition)]
         equations: list[ex.EquationNode] = []
         for statement in statements:
@@ -244,9 +246,9 @@ class _Parse:
         if not decls.fields and "fields" not in decls.given:
             raise OpNameError("no name is differentiated, so there is no unknown field", code="E113",
                               suggestion="declare fields=\"u\"")
-        return ex.System(decls, tuple(definitions), tuple(equations), self.text, tuple(notes))
+        return System(decls, tuple(definitions), tuple(equations), self.text, tuple(notes))
 
-    def _check_definitions(self, definitions: list[ex.Definition], decls: ex.Declarations) -> None:
+    def _check_definitions(self, definitions: list[ex.Definition], decls: Declarations) -> None:
         known: set[str] = set()
         taken = _names_of(decls)
         for definition in definitions:
@@ -261,8 +263,8 @@ class _Parse:
             known.add(definition.name)
 
     def _check_ranks(
-        self, decls: ex.Declarations, definitions: list[ex.Definition], equations: list[ex.EquationNode]
-    ) -> ex.Declarations:
+        self, decls: Declarations, definitions: list[ex.Definition], equations: list[ex.EquationNode]
+    ) -> Declarations:
         from opdsl.language.calculus.expand import whole
 
         ranks = Ranks(decls)
@@ -289,7 +291,7 @@ class _Parse:
         return ranks.adapted()
 
 
-def _without_unused(system: ex.System, name: str) -> ex.System:
+def _without_unused(system: System, name: str) -> System:
     """Drop an inferred parameter that turned out to be none: the T of a transpose."""
     decls = system.declarations
     roots = [*(d.value for d in system.definitions), *(s for e in system.equations for s in (e.left, e.right) if s is not None)]
@@ -337,7 +339,7 @@ def _joined(errors: Sequence[LanguageError]) -> LanguageError:
     return unique[0] if len(unique) == 1 else OpErrors(unique)
 
 
-def _names_of(decls: ex.Declarations) -> frozenset[str]:
+def _names_of(decls: Declarations) -> frozenset[str]:
     return frozenset(
         [*(f.name for f in decls.fields), *(p.name for p in decls.params), *decls.functions, *(c.name for c in decls.coords)]
     )

@@ -17,7 +17,7 @@ from opdsl.grammar.declarations import INDEX_LETTERS, LETTER, MAX_ORDER, SUBSCRI
 from opdsl.grammar.leibniz import Leibniz
 from opdsl.grammar.lexemes import IDENT, SUBSCRIPT, SUP, Ident, Lexeme, subscript_text
 from opdsl.grammar.spellings import coordinate_suffix
-from opdsl.language.tree import USUAL_COORDINATES
+from opdsl.language.declarations import USUAL_COORDINATES
 
 # Some two seconds of parsing; a paper has a few hundred characters of equations.
 MAX_TEXT = 40_000

@@ -20,6 +20,7 @@ from opdsl.grammar.suspicious_names import is_word
 from opdsl.grammar.unknown_names import Scope
 from opdsl.grammar.vocabulary import BIHARMONIC, FUNCTIONS, NABLAS, REAL_PART, RESERVED
 from opdsl.language import tree as ex
+from opdsl.language.declarations import Declarations
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Classifier(Scope):
     """Turns the lexemes of one text into terminals."""
 
     def __init__(
-        self, declarations: ex.Declarations, *, definitions: Sequence[str] = (), ambiguous: frozenset[str] = frozenset(),
+        self, declarations: Declarations, *, definitions: Sequence[str] = (), ambiguous: frozenset[str] = frozenset(),
         only_before_operators: frozenset[str] = frozenset(), inferred: Collection[str] = (),
     ) -> None:
         self.ambiguous = ambiguous

@@ -9,7 +9,7 @@ from opdsl.grammar.declarations import GREEK, split_names
 from opdsl.grammar.lexemes import Ident
 from opdsl.grammar.suspicious_names import is_word, suspicion
 from opdsl.grammar.vocabulary import OPERATORS, REAL_PART
-from opdsl.language import tree as ex
+from opdsl.language.declarations import Declarations
 
 _HINTS = {
     "partial": "write ∂u/∂t or d_t u", "in": "leave out where the equation holds",
@@ -19,7 +19,7 @@ _HINTS = {
 class Scope:
     """The names that a text declares, infers or defines."""
 
-    def __init__(self, declarations: ex.Declarations, definitions: Sequence[str] = ()) -> None:
+    def __init__(self, declarations: Declarations, definitions: Sequence[str] = ()) -> None:
         self.decls = declarations
         self.coords = [c.name for c in declarations.coords if c.size is None]
         self.vectors = {c.name: c.size for c in declarations.coords if c.size is not None}

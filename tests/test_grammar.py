@@ -12,7 +12,7 @@ from opdsl.grammar import parse_system
 from opdsl.language.calculus import conditions, expand, facts, specialise
 from opdsl.language.constructors import ZERO, add, call, index_sum, mul, negate, number, power
 from opdsl.language.residual import Coordinate, Derivative, IndexSum, Parameter, Pointwise, Residual
-from opdsl.language.tree import System
+from opdsl.language.system import System
 from tests.language_gallery import GALLERY
 
 U = {"coords": "t x y", "fields": "u v", "params": "nu k p"}

@@ -9,7 +9,7 @@ import pytest
 
 from opdsl.errors import LanguageError, OpdslWarning, OpNameError
 from opdsl.grammar import parse_system
-from opdsl.language.tree import System
+from opdsl.language.system import System
 
 FIELDS = "u v w_0 phi w_1 T theta c_p n x1".split()
 OTHERS = "k nu R0 k_eff b_i a_ij w_0 w_1 T_in eps hbar Re c_p D lambda b_0 kappa_1".split()

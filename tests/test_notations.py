@@ -11,7 +11,7 @@ from opdsl.errors import OpdslError, OpdslWarning
 from opdsl.grammar import parse_system
 from opdsl.grammar.spellings import coordinate_suffix
 from opdsl.language.calculus import conditions, expand
-from opdsl.language.tree import System
+from opdsl.language.system import System
 
 Meaning = tuple[Any, ...]
 

@@ -32,7 +32,7 @@ FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 CIRCLES = {
     frozenset({"opdsl.backends.torch.lifting", "opdsl.backends.torch.recorder"}): "what is lifted is recorded in turn",
     frozenset({"opdsl.planning.plan", "opdsl.planning.plan_text"}): "a plan prints itself",
-    frozenset({"opdsl.language.operator_application", "opdsl.language.tree", "opdsl.language.tree_text"}): "nodes print themselves",
+    frozenset({"opdsl.language.system", "opdsl.language.tree_latex", "opdsl.language.tree_text"}): "a system prints itself",
     frozenset({"opdsl.grammar.parse", "opdsl.grammar.syntax_errors"}): "examples of errors are found by parsing them",
     frozenset({"opdsl.evaluation.conditions", "opdsl.evaluation.operators"}): "an operator has conditions, which hold operators",
 }

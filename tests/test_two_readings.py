@@ -15,6 +15,7 @@ import pytest
 from opdsl.errors import LanguageError, OpdslWarning, OpErrors
 from opdsl.grammar import parse_system
 from opdsl.language import tree as ex
+from opdsl.language.system import System
 
 NAMES = {"x": 0.7, "y": 1.3, "a": 0.4, "b": 1.9}
 DECLARED = {"coords": "x y", "fields": "u", "params": "a b"}
@@ -280,13 +281,13 @@ def number(node: ex.Node) -> float:
     raise AssertionError(type(node))
 
 
-def parsed(text: str, **declarations: str) -> ex.System:
+def parsed(text: str, **declarations: str) -> System:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OpdslWarning)
         return parse_system(text, **declarations)
 
 
-def reading(text: str) -> ex.System | None:
+def reading(text: str) -> System | None:
     """What opdsl reads; None where it refuses."""
     try:
         return parsed(text, **DECLARED)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from opdsl.errors import LanguageError
-    from opdsl.language.tree import System
+    from opdsl.language.system import System
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

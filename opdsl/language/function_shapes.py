@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from opdsl.errors import LanguageError, OpIndexError, OpRankError
+from opdsl.language.declarations import Declarations, Dim
 from opdsl.language.operator_application import spans_of
-from opdsl.language.tree import Call, Declarations, Dim, Field, Node, Num
+from opdsl.language.tree import Call, Field, Node, Num
 
 Letters = tuple[tuple[str, Dim], ...]
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from opdsl.algebra.work import bounded, spend
 from opdsl.errors import BackendError, OpLimitError
-from opdsl.language import tree as ex
 from opdsl.language.calculus.expand import expand
 from opdsl.language.constructors import rename_label, transform
 from opdsl.language.functions import ELEMENTARY, FUNCTIONS
@@ -27,6 +26,7 @@ from opdsl.language.residual import (
     Where,
 )
 from opdsl.language.structure import outside_sums, sort_axes
+from opdsl.language.system import System
 from opdsl.language.traverse import fold
 
 
@@ -39,7 +39,7 @@ def imported() -> Any:
     return sympy
 
 
-def to_sympy(system: ex.System, dimension: int | None = None) -> list[Any]:
+def to_sympy(system: System, dimension: int | None = None) -> list[Any]:
     """Return the expanded residuals as SymPy expressions, one per component, in the order of the equations.
 
     Fields become applied undefined functions of the coordinates, components ``u_0``, ``u_1`` functions of their own.

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from opdsl.errors import LanguageError, OpIndexError, OpNameError, OpRankError
+from opdsl.language.declarations import Declarations, Dim, ParamDecl
 from opdsl.language.function_shapes import RANK_NAMES, SCALAR, Shapes, Type, describe
 from opdsl.language.functions import FUNCTIONS
 from opdsl.language.operator_application import spans_of
@@ -21,8 +22,6 @@ from opdsl.language.tree import (
     Compare,
     Const,
     Coord,
-    Declarations,
-    Dim,
     Div,
     Field,
     Indexed,
@@ -32,7 +31,6 @@ from opdsl.language.tree import (
     Node,
     Num,
     Param,
-    ParamDecl,
     Partial,
     Pow,
     Ref,

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from opdsl.errors import OpNameError
-from opdsl.language import tree as ex
 from opdsl.language.constructors import ZERO, transform
+from opdsl.language.declarations import Dim
 from opdsl.language.residual import Axis, Derivative, Parameter, ParameterSpec, Pointwise, Residual
 from opdsl.language.structure import Coefficient, children
 from opdsl.language.traverse import postorder
@@ -35,7 +35,7 @@ def coefficients_of(nodes: Iterable[Pointwise]) -> Iterable[Coefficient]:
     return (node for node in postorder(nodes, children) if isinstance(node, Coefficient))
 
 
-def as_field(node: Coefficient, shape: Sequence[ex.Dim]) -> Derivative:
+def as_field(node: Coefficient, shape: Sequence[Dim]) -> Derivative:
     """A coefficient as a derivative of a field of this shape, its components in row-major order.
 
     Raises:
@@ -63,7 +63,7 @@ def component_index(component: Axis, shape: Sequence[int]) -> tuple[Axis, ...]:
 
 
 def settle(
-    nodes: Iterable[Pointwise], differentiated: frozenset[str], shapes: Mapping[str, tuple[ex.Dim, ...]] | None = None
+    nodes: Iterable[Pointwise], differentiated: frozenset[str], shapes: Mapping[str, tuple[Dim, ...]] | None = None
 ) -> tuple[Pointwise, ...]:
     """Make every `Coefficient` a parameter, or a derivative of a coefficient field if anything differentiates it."""
 

@@ -41,6 +41,7 @@ from opdsl.language.calculus.complex_values import (
 )
 from opdsl.language.calculus.differentiate import Differentiator, NeedsWritingOut
 from opdsl.language.constructors import ONE, ZERO, call, divide, index_sum, mul, negate, number, where
+from opdsl.language.declarations import Dim
 from opdsl.language.functions import ELEMENTARY
 from opdsl.language.operator_application import spans_of
 from opdsl.language.residual import Axis, Compare, Coordinate, Derivative, Number, Parameter, Pointwise
@@ -95,7 +96,7 @@ class Components:
                         self.component(node, index, ())
 
     # ------------------------------------------------------------------------------ sums
-    def total(self, size: ex.Dim, body: Callable[[Axis], Value]) -> Value:
+    def total(self, size: Dim, body: Callable[[Axis], Value]) -> Value:
         """Σ over k = 0 … size-1 of ``body(k)``."""
         assert isinstance(size, int)
         if self.lazy and size == len(self.space) and size > 1 and self.scale is None:
@@ -119,7 +120,7 @@ class Components:
             self.memo[key] = known
         return known
 
-    def _summed(self, node: ex.Node, index: Index, letters: dict[str, Axis], sums: list[tuple[str, ex.Dim]]) -> Value:
+    def _summed(self, node: ex.Node, index: Index, letters: dict[str, Axis], sums: list[tuple[str, Dim]]) -> Value:
         if not sums:
             return self._direct(node, index, tuple(sorted(letters.items())))
         (letter, size), rest = sums[0], sums[1:]
@@ -218,7 +219,7 @@ class Components:
             raise NeedsWritingOut
         return Pair(Derivative(name, 2 * flat, ()), Derivative(name, 2 * flat + 1, ()))
 
-    def _flat(self, index: Index, shape: tuple[ex.Dim, ...]) -> Axis:
+    def _flat(self, index: Index, shape: tuple[Dim, ...]) -> Axis:
         """Row-major number of a component; a label can stand for a vector's component only."""
         if len(index) == 1:
             return index[0]
@@ -430,19 +431,19 @@ class Components:
                 return where(condition, real(values[0]), real(values[1]))
         return self._function(node, name, [t(()) for t in at])
 
-    def _norm(self, tensor: Tensor, shape: tuple[ex.Dim, ...]) -> Value:
+    def _norm(self, tensor: Tensor, shape: tuple[Dim, ...]) -> Value:
         if not shape:
             value = tensor(())
             return call("sqrt", (square_modulus(value),)) if isinstance(value, Pair) else call("abs", (value,))
 
-        def nested(prefix: Index, left: tuple[ex.Dim, ...]) -> Value:
+        def nested(prefix: Index, left: tuple[Dim, ...]) -> Value:
             if not left:
                 return square_modulus(tensor(prefix))
             return self.total(left[0], lambda k: nested((*prefix, k), left[1:]))
 
         return call("sqrt", (real(nested((), shape)),))
 
-    def _determinant(self, name: str, tensor: Tensor, size: ex.Dim, index: Index) -> Value:
+    def _determinant(self, name: str, tensor: Tensor, size: Dim, index: Index) -> Value:
         assert isinstance(size, int)
 
         def minor(rows: tuple[int, ...], cols: tuple[int, ...]) -> Value:

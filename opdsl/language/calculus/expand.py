@@ -14,8 +14,10 @@ from opdsl.language.calculus.coefficients import CHANGE_OF_VARIABLES, LONG_SUM, 
 from opdsl.language.calculus.complex_values import as_pair, real
 from opdsl.language.calculus.components import MAX_WRITTEN_DIMENSION, Components, TooLongToWriteOut, too_long
 from opdsl.language.calculus.differentiate import EXPANSION, SMALLER, NeedsWritingOut
+from opdsl.language.declarations import Dim
 from opdsl.language.operator_application import desugar, spans_of
 from opdsl.language.residual import Equation, FieldSpec, ParameterSpec, Pointwise, Residual
+from opdsl.language.system import System
 from opdsl.language.type_inference import Ranks
 
 MAX_COMPONENTS = 4096
@@ -37,7 +39,7 @@ class ConditionSpec:
     name: str
     residual: Residual
     where: Mapping[str, Pointwise]
-    system: ex.System
+    system: System
     others: tuple[ConditionSpec, ...] = ()
 
 
@@ -51,7 +53,7 @@ def _has_normal(node: ex.Node) -> bool:
     return (isinstance(node, ex.Nabla) and node.name == "dn") or (isinstance(node, ex.Const) and node.name == "n")
 
 
-def expand(system: ex.System, dimension: int | None = None) -> Residual:
+def expand(system: System, dimension: int | None = None) -> Residual:
     """Expand a system into pointwise expressions of derivatives of fields.
 
     Args:
@@ -79,7 +81,7 @@ def expand(system: ex.System, dimension: int | None = None) -> Residual:
         raise OpLimitError("the expansion is nested too deeply", code="E303") from None
 
 
-def _checked_dimension(system: ex.System, dimension: int | None) -> int | None:
+def _checked_dimension(system: System, dimension: int | None) -> int | None:
     if system.symbolic is None:
         return None
     if dimension is None:
@@ -93,13 +95,13 @@ def _checked_dimension(system: ex.System, dimension: int | None) -> int | None:
 
 
 @lru_cache(maxsize=256)
-def _expand(system: ex.System, dimension: int | None, constants: frozenset[str]) -> Residual:
+def _expand(system: System, dimension: int | None, constants: frozenset[str]) -> Residual:
     # The constants are an argument because equal systems may differ in them.
     with bounded(EXPANSION, SMALLER):
         return _residual(system, [e for e in system.equations if not is_condition(e)], dimension)
 
 
-def conditions(system: ex.System, dimension: int | None = None) -> dict[str, ConditionSpec]:
+def conditions(system: System, dimension: int | None = None) -> dict[str, ConditionSpec]:
     """Return boundary and initial data by name.
 
     Example:
@@ -117,7 +119,7 @@ def conditions(system: ex.System, dimension: int | None = None) -> dict[str, Con
     return found
 
 
-def _condition(system: ex.System, equation: ex.EquationNode, dimension: int | None) -> ConditionSpec:
+def _condition(system: System, equation: ex.EquationNode, dimension: int | None) -> ConditionSpec:
     """Sort the terms by the place they are taken at; terms without one go with the first."""
     first: ex.At | None = None
     sides: dict[tuple[tuple[str, ex.Node], ...], list[ex.Node]] = {}
@@ -168,7 +170,7 @@ def _bare(node: ex.Node) -> ex.Node:
 
 
 def _at_place(
-    system: ex.System, equation: ex.EquationNode, bare: ex.EquationNode, where: Sequence[tuple[str, ex.Node]], dimension: int | None
+    system: System, equation: ex.EquationNode, bare: ex.EquationNode, where: Sequence[tuple[str, ex.Node]], dimension: int | None
 ) -> ConditionSpec:
     inner = replace(system, equations=(bare,))
     ranks = _ranks(system, dimension)
@@ -182,7 +184,7 @@ def _at_place(
 
 
 # --------------------------------------------------------------------------------------------- the residual
-def _ranks(system: ex.System, dimension: int | None) -> Ranks:
+def _ranks(system: System, dimension: int | None) -> Ranks:
     ranks = Ranks(system.declarations, dimension)
     for definition in system.definitions:
         node = desugar(definition.value)
@@ -200,7 +202,7 @@ def whole(equation: ex.EquationNode) -> ex.Node:
     return ex.Add((equation.left, ex.Neg(equation.right, span=equation.right.span)), span=equation.span)
 
 
-def _located(error: LanguageError, system: ex.System, equation: ex.EquationNode) -> LanguageError:
+def _located(error: LanguageError, system: System, equation: ex.EquationNode) -> LanguageError:
     error.source = error.source or system.source or None
     error.residual = error.residual or equation.name
     if not error.spans and equation.span is not None:
@@ -208,7 +210,7 @@ def _located(error: LanguageError, system: ex.System, equation: ex.EquationNode)
     return error
 
 
-def _residual(system: ex.System, equations: list[ex.EquationNode], dimension: int | None) -> Residual:
+def _residual(system: System, equations: list[ex.EquationNode], dimension: int | None) -> Residual:
     constants = dict.fromkeys(system.constants, CHANGE_OF_VARIABLES)
     while True:
         try:
@@ -218,7 +220,7 @@ def _residual(system: ex.System, equations: list[ex.EquationNode], dimension: in
 
 
 def _residual_with(
-    system: ex.System, equations: list[ex.EquationNode], dimension: int | None, constants: Mapping[str, str]
+    system: System, equations: list[ex.EquationNode], dimension: int | None, constants: Mapping[str, str]
 ) -> Residual:
     decls = system.declarations
     ranks = _ranks(system, dimension)
@@ -275,11 +277,11 @@ def _order(shapes: Mapping[str, object], names: Collection[str]) -> list[str]:
     return [name for name in shapes if name in names]
 
 
-def _ints(shape: Iterable[ex.Dim]) -> tuple[int, ...]:
+def _ints(shape: Iterable[Dim]) -> tuple[int, ...]:
     return tuple(int(size) for size in shape)
 
 
-def _names_used(system: ex.System, equations: list[ex.EquationNode]) -> tuple[set[str], bool]:
+def _names_used(system: System, equations: list[ex.EquationNode]) -> tuple[set[str], bool]:
     """Names that occur in the equations, also through definitions; and whether the normal does."""
     used: set[str] = set()
     normal = False
@@ -300,7 +302,7 @@ def _names_used(system: ex.System, equations: list[ex.EquationNode]) -> tuple[se
 
 
 def _equation(
-    ranks: Ranks, node: ex.Node, equation: ex.EquationNode, system: ex.System, *, lazy: bool, constants: Collection[str],
+    ranks: Ranks, node: ex.Node, equation: ex.EquationNode, system: System, *, lazy: bool, constants: Collection[str],
     used: Collection[str],
 ) -> Equation:  # fmt: skip
     type_ = ranks.of(node)
@@ -343,7 +345,7 @@ def _first_that_works(attempt: Callable[[bool], list[object]], modes: list[bool]
     raise too_long()
 
 
-def _text(system: ex.System, equation: ex.EquationNode) -> str:
+def _text(system: System, equation: ex.EquationNode) -> str:
     if system.source and equation.span is not None:
         return system.source[equation.span.start : equation.span.stop].strip()
     return ""

@@ -7,6 +7,7 @@ from fractions import Fraction
 from opdsl.errors import OpdslError, OpLimitError
 from opdsl.language import tree as ex
 from opdsl.language.calculus.coefficients import component_index
+from opdsl.language.declarations import CoordinateNames
 from opdsl.language.residual import (
     Add,
     Call,
@@ -36,7 +37,7 @@ def to_expression(node: Pointwise, residual: Residual) -> ex.Node:
     """
     coords = residual.coords
     specs = {f.name: f for f in residual.fields}
-    groups = coords.groups if isinstance(coords, ex.CoordinateNames) else ()
+    groups = coords.groups if isinstance(coords, CoordinateNames) else ()
     places = [(name, k) for name, size in groups for k in (range(size) if size else [None])]
 
     def axis_name(axis: int | str) -> tuple[str | None, int | str | None]:

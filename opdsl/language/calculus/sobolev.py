@@ -8,11 +8,12 @@ from dataclasses import replace
 from opdsl.errors import OpLimitError, OpSyntaxError, shown
 from opdsl.language import tree as ex
 from opdsl.language.calculus.expand import is_condition, whole
+from opdsl.language.system import System
 
 MAX_DERIVED = 200
 
 
-def sobolev(system: ex.System, order: int) -> ex.System:
+def sobolev(system: System, order: int) -> System:
     r"""Add all derivatives of every residual up to an order: the residual of a Sobolev loss.
 
     For each equation F and each multi-index α with |α| ≤ m the result holds ∂^α F, named ``F``, ``F_x``, ``F_xx``, …; its

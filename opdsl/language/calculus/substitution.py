@@ -16,23 +16,25 @@ from opdsl.language.calculus.differentiate import Differentiator
 from opdsl.language.calculus.expand import expand, is_condition
 from opdsl.language.calculus.residual_to_tree import to_expression
 from opdsl.language.constructors import ONE, ZERO, add, divide, mul, negate, transform
+from opdsl.language.declarations import Declarations
 from opdsl.language.function_shapes import Type, describe
 from opdsl.language.operator_application import desugar
 from opdsl.language.residual import Coordinate, Derivative, Equation, FieldSpec, Parameter, Pointwise, Residual
 from opdsl.language.structure import Coefficient, has_index_sum
+from opdsl.language.system import System
 from opdsl.language.tree_text import coords_text
 from opdsl.language.type_inference import Ranks
 
 
 def substitute(
-    system: ex.System,
+    system: System,
     lines: str | Mapping[str, str],
-    parse: Callable[..., ex.System],
+    parse: Callable[..., System],
     *,
     coords: str | None = None,
     fields: str | None = None,
     params: str | None = None,
-) -> ex.System:
+) -> System:
     r"""Change variables: old coordinates, and fields if wanted, as expressions of the new ones.
 
     With old coordinates x = X(ξ) the derivatives become ∂/∂x_a = Σ_b (J⁻¹)_ba ∂/∂ξ_b, J_ab = ∂X_a/∂ξ_b, applied exactly
@@ -96,10 +98,10 @@ def substitute(
     # A name that does not follow from the place of the equation any more is printed.
     nodes = [replace(node, named=node.named or node.name != f"eq{k}") for k, node in enumerate(nodes, 1)]
     notes = [f"{name} is a constant of the change of variables" for name in sorted(reader.constants)]
-    return ex.System(declarations, (), tuple(nodes), "", tuple(notes), frozenset(reader.constants))
+    return System(declarations, (), tuple(nodes), "", tuple(notes), frozenset(reader.constants))
 
 
-def _specs(old: Residual, declarations: ex.Declarations) -> tuple[FieldSpec, ...]:
+def _specs(old: Residual, declarations: Declarations) -> tuple[FieldSpec, ...]:
     """Fields and differentiated coefficients of the result; new fields are as they are declared."""
     known = {f.name: f for f in old.fields}
     size = declarations.space_size()
@@ -134,7 +136,7 @@ class _Reader:
     """Reads the lines: what every old coordinate and every component of an old field is in the new variables."""
 
     def __init__(
-        self, system: ex.System, old: Residual, parse: Callable[..., ex.System], coords: str | None, fields: str, params: str | None
+        self, system: System, old: Residual, parse: Callable[..., System], coords: str | None, fields: str, params: str | None
     ) -> None:
         self.old, self.system, self.parse = old, system, parse
         self.coordinates: dict[str, Pointwise] = {}
@@ -154,7 +156,7 @@ class _Reader:
         self.new = self._parse("0", fields).declarations
         self.names = list(self.new.columns())
 
-    def _parse(self, text: str, fields: str) -> ex.System:
+    def _parse(self, text: str, fields: str) -> System:
         return self.parse(text, fields=fields, **self.given)
 
     def read(self, name: str, text: str) -> None:
@@ -220,7 +222,7 @@ class _Reader:
             if absent and len(absent) < math.prod(spec.shape):
                 raise OpNameError(f"component {absent[0]} of {name} has no line", code="E115", suggestion=f"write {name} = vec(…)")
 
-    def declarations(self) -> ex.Declarations:
+    def declarations(self) -> Declarations:
         """The new variables, and the fields that stay."""
         own = self.system.declarations
         kept = [f for f in own.fields if not any(name == f.name for name, _ in self.values)]
