@@ -46,7 +46,7 @@ def translate(source: str, declared: Collection[str], time: str = "t", coords: C
 
     Example:
         >>> translate(r"\frac{\partial^2 u}{\partial x^2} + \nu uu_{x}", {"u", "nu"})[0]
-        '∂^{2} u/∂ x^{2} + ν u u_{x}'
+        '∂^{2} u/∂ x^{2} + nu u u_{x}'
     """
     worker = _Latex(source, frozenset(declared), time, coords)
     out = worker.without_ranges(worker.group(0, len(source), 0))

@@ -90,6 +90,7 @@ def specialise(residual: Residual, constants: Collection[str]) -> Residual:
 
     Example:
         >>> from opdsl.grammar import parse_system
+        >>> from opdsl.language.calculus import expand
         >>> specialise(expand(parse_system("d_x(k u_x)", coords="x")), ["k"]).equations[0].components[0]
         Mul(factors=(Parameter(name='k', index=()), Derivative(field='u', component=0, axes=(0, 0))))
     """
