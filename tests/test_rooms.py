@@ -30,7 +30,6 @@ FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 
 # Files that need one another, and why.
 CIRCLES = {
-    frozenset({"opdsl.backends.torch.lifting", "opdsl.backends.torch.recorder"}): "what is lifted is recorded in turn",
     frozenset({"opdsl.planning.plan", "opdsl.planning.plan_text"}): "a plan prints itself",
     frozenset({"opdsl.language.system", "opdsl.language.tree_latex", "opdsl.language.tree_text"}): "a system prints itself",
     frozenset({"opdsl.grammar.parse", "opdsl.grammar.syntax_errors"}): "examples of errors are found by parsing them",

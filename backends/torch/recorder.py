@@ -7,7 +7,7 @@ It sits below autograd and functorch and sees plain tensors and final operators.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,12 +19,19 @@ from opdsl.backends.torch.modes import DispatchMode
 from opdsl.backends.torch.tape import HALVES, AtenCall, Mutation, Slot, Step, Tape, aten, stopped, stopping
 from opdsl.errors import CaptureError
 
-if TYPE_CHECKING:
-    from opdsl.backends.torch.lifting import Lifting
-
 _READING = frozenset({"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique_consecutive",
                      "_unique2", "unique_dim", "nonzero_static", "bincount", "histc", "allclose"})  # fmt: skip
 _UNSAFE = frozenset({aten.unsafe_split.Tensor, aten.unsafe_split_with_sizes.default, aten.unsafe_chunk.default})
+
+
+class Above(Protocol):
+    """What the upper mode knows, see `lifting`."""
+
+    def lifted(self, value: Any) -> Any:
+        """Stand-ins for all foreign tensors in a nest."""
+
+    def plain(self, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+        """Whether no transform and no autograd is at work on these arguments."""
 
 
 class Recorder(DispatchMode):
@@ -51,7 +58,7 @@ class Recorder(DispatchMode):
         self.decompose = decompose
         self.allow_reads = allow_reads
         self.draws = Draws()
-        self.lifting: Lifting | None = None
+        self.lifting: Above | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         # What is called here is not the user's: scripted code arrives without having passed the upper mode.
