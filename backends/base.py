@@ -30,11 +30,13 @@ class Capture:
         constants: the arrays to supply for ``graph.constants``: parameters as live references.
         key: hashable and equal for captures whose graphs are interchangeable (same structure, other array contents);
             None where that cannot be told, so that nothing built from this capture may be reused for another.
+        asks_size: whether the function asked how many points there are, so that it may do something else for others.
     """
 
     graph: Graph
     constants: tuple[Array, ...]
     key: Hashable | None = None
+    asks_size: bool = False
 
 
 @dataclass(frozen=True)

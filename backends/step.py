@@ -19,6 +19,17 @@ class Run(Protocol):
     def program(self) -> object:
         """What is run; the same object where nothing but arrays differs."""
 
+    @property
+    def follows_size(self) -> bool:
+        """Whether nothing in it holds for its number of points alone, as far as can be told without looking at the program."""
+
+    @property
+    def compiled(self) -> object:
+        """What `Backend.compile` gave, where it is run as it is."""
+
+    def served_by(self, run: Any) -> Run:
+        """The same with another program."""
+
     def repeated(self, x: Array, given: Mapping[str, Any], constants: Sequence[Sequence[Array]]) -> Any:
         """The same program again, with nothing decided anew, at points of the same shape (inside a compiler)."""
 

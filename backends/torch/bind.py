@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -13,25 +13,35 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from opdsl.backends.step import Bound, Run
-from opdsl.backends.torch.cache import tensors_of
+from opdsl.backends.torch.any_size import for_any_size
+from opdsl.backends.torch.cache import structure_of, tensors_of
+from opdsl.backends.torch.compile import Flat
 from opdsl.backends.torch.isolation import modules_of
 from opdsl.backends.torch.outside import outside
 from opdsl.backends.torch.tape import HALVES
-from opdsl.errors import BackendError
+from opdsl.errors import BackendError, OpdslError
 
-_NEW_SHAPE = (
-    "opdsl: points of a new shape or dtype inside torch.compile, or networks in another mode. Call the step once with such points "
-    "outside of it first, so that it is prepared for them."
+_NEW_KIND = (
+    "opdsl: points of a new dtype inside torch.compile, one point in place of several, or networks in another mode. Call the step "
+    "once with such points outside of it first, so that it is prepared for them."
 )
 _MOST = 64  # kinds of points that a step is prepared for inside torch.compile
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """An evaluation as `torch.compile` may repeat it: its program, and where each of its constants comes from."""
+    """An evaluation as `torch.compile` may repeat it: its program, where each of its constants comes from, and of what it is."""
 
     run: Run
     places: list[list[Any]]
+    x: Tensor
+    given: Mapping[str, Any]
+    params: Any
+    functions: Hashable | None
+
+    def changed(self, since: _Ready) -> bool:
+        """Whether the functions are others than they were, as far as can be told."""
+        return self.functions is None or self.functions != since.functions
 
     def still(self, run: Run) -> bool:
         """Whether another evaluation is this one with other tensors in the same places."""
@@ -64,6 +74,7 @@ class _Owner(nn.Module):  # type: ignore[misc]
         self.closed_over = nn.ParameterList(found.values())
         self._originals = list(found.values())
         self._ready: dict[Any, _Ready] = {}
+        self._any_size: dict[Any, _Ready | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         for function in self._bound.functions:
@@ -72,7 +83,7 @@ class _Owner(nn.Module):  # type: ignore[misc]
                     "a step of a plain function that closes over tensors cannot be copied or pickled: the copy would go on using "
                     "the tensors of the original. Write the function as an nn.Module that owns them."
                 )
-        return {**self.__dict__, "_ready": {}}
+        return {**self.__dict__, "_ready": {}, "_any_size": {}}
 
     def _evaluated(self, x: Tensor, given: Mapping[str, Any], params: Any = None) -> Any:
         given = {**self.bound.values(), **given}
@@ -83,7 +94,7 @@ class _Owner(nn.Module):  # type: ignore[misc]
 
     def _decided(self, x: Tensor, given: Mapping[str, Any], params: Any) -> Any:
         run = self._bound.run(x, given, params)
-        self._remember(x, params, run)
+        self._remember(x, given, params, run)
         return run(self._current(run.constants))
 
     def _current(self, constants: Sequence[Sequence[Tensor]]) -> Sequence[Sequence[Tensor]]:
@@ -94,15 +105,31 @@ class _Owner(nn.Module):  # type: ignore[misc]
     # ------------------------------------------------------------------------------------------ inside torch.compile
 
     def _kind(self, x: Tensor, params: Any) -> Any:
+        """Whatever a program depends on, but for the number of points."""
         numbers = tuple(leaf for leaf in pytree.tree_leaves(params) if not isinstance(leaf, Tensor)) if params is not None else ()
         modes = tuple(m.training for m in self.networks.modules())
-        return tuple(x.shape), torch.float32 if x.dtype in HALVES else x.dtype, modes, numbers
+        return x.dim(), _fixed(x.shape[-1]), torch.float32 if x.dtype in HALVES else x.dtype, modes, numbers
 
-    def _remember(self, x: Tensor, params: Any, run: Run) -> None:
+    def _remember(self, x: Tensor, given: Mapping[str, Any], params: Any, run: Run) -> None:
         kind = self._kind(x, params)
-        known = self._ready.get(kind)
+        known = self._ready.get((kind, len(x)))
         if known is not None and known.still(run):
             return
+        made = self._placed(x, given, params, run)
+        # Of functions that have changed since, nothing is kept.
+        for key in [key for key, ready in self._ready.items() if key[0] == kind and made.changed(ready)]:
+            del self._ready[key]
+        served = self._any_size.get(kind)
+        if known is not None or (served is not None and made.changed(served)):
+            self._any_size.pop(kind, None)
+        self._keep(kind, made)
+
+    def _keep(self, kind: Any, ready: _Ready) -> None:
+        self._ready[kind, len(ready.x)] = ready
+        while len(self._ready) > _MOST:
+            self._ready.pop(next(iter(self._ready)))
+
+    def _placed(self, x: Tensor, given: Mapping[str, Any], params: Any, run: Run) -> _Ready:
         leaves = {id(t) for t in pytree.tree_leaves(params)} if params is not None else ()
         owner: dict[int, Any] = {}
         for path, tensor in [*self.named_parameters(remove_duplicate=False), *self.named_buffers()]:
@@ -112,15 +139,56 @@ class _Owner(nn.Module):  # type: ignore[misc]
         if leaves:
             tensors = (t for t in pytree.tree_leaves(params) if isinstance(t, Tensor))
             owner.update((id(t), number) for number, t in enumerate(tensors))
-        self._ready[kind] = _Ready(run, [[owner.get(id(c), c) for c in group] for group in run.constants])
-        while len(self._ready) > _MOST:
-            self._ready.pop(next(iter(self._ready)))
+        places = [[owner.get(id(c), c) for c in group] for group in run.constants]
+        return _Ready(run, places, x.detach(), dict(given), params, structure_of(self._bound.functions))
+
+    def _prepare(self, kind: Any) -> None:
+        """Find the program for any number of points like those that the step was last called with."""
+        known = [ready for (other, _), ready in self._ready.items() if other == kind]
+        if kind in self._any_size or not known:
+            return
+        self._any_size[kind] = None
+        last = known[-1]
+        n = max(len(last.x), 2)  # a single row is like an axis of length 1
+        one, more = (self._at(last, rows) for rows in (n, n + 1))
+        if one is None or more is None or one.functions is None or not (one.run.follows_size and more.run.follows_size):
+            return
+        a, b = one.run.compiled, more.run.compiled
+        if isinstance(a, Flat) and isinstance(b, Flat) and _same_places(one.places, more.places):
+            program = for_any_size(a.program, b.program, n, sum(len(group) for group in one.places))
+            if program is not None:
+                self._any_size[kind] = replace(one, run=one.run.served_by(Flat(program, a.names)))
+
+    def _prepare_for(self, kind: Any, rows: int) -> None:
+        """Find the program for so many points like those that the step was last called with."""
+        known = [ready for (other, _), ready in self._ready.items() if other == kind]
+        if known and (kind, rows) not in self._ready and (made := self._at(known[-1], rows)) is not None:
+            self._keep(kind, made)
+
+    def _at(self, like: _Ready, rows: int) -> _Ready | None:
+        """An evaluation at so many points, those of another one again and again; None where it cannot be one."""
+        if like.x.dim() != 2 or not len(like.x):
+            return None
+        x = like.x if rows == len(like.x) else like.x[torch.arange(rows, device=like.x.device) % len(like.x)]
+        try:
+            return self._placed(x, like.given, like.params, self._bound.run(x, like.given, like.params))
+        except OpdslError:
+            return None  # something given has one value for each point
 
     def _repeated(self, x: Tensor, given: Mapping[str, Any], params: Any) -> Any:
-        ready = self._ready.get(self._kind(x, params))
+        kind = self._kind(x, params)
+        ready = None
+        if torch.compiler.is_dynamo_compiling() and x.dim() == 2:
+            _prepare(self, kind)
+            if x.shape[0] > 1:
+                ready = self._any_size.get(kind)
+            if ready is None:
+                _prepare_for(self, kind, _fixed(x.shape[0]))
+        if ready is None:
+            ready = self._ready.get((kind, x.shape[0]))
         if ready is None:
             # Dynamo can raise nothing but built-in exceptions with a plain text.
-            raise RuntimeError(_NEW_SHAPE)
+            raise RuntimeError(_NEW_KIND)
         leaves = [leaf for leaf in pytree.tree_leaves(params) if isinstance(leaf, Tensor)] if params is not None else []
         constants = [tuple(self._fetched(p, leaves) for p in group) for group in ready.places]
         return ready.run.repeated(x, given, constants)
@@ -136,12 +204,41 @@ class _Owner(nn.Module):  # type: ignore[misc]
         return found  # type: ignore[no-any-return]
 
 
+# Carried out while `torch.compile` follows the step, before it looks at what is ready.
+
+
+@torch._dynamo.assume_constant_result  # type: ignore[untyped-decorator]
+def _prepare(owner: _Owner, kind: Any) -> bool:
+    owner._prepare(kind)
+    return True
+
+
+@torch._dynamo.assume_constant_result  # type: ignore[untyped-decorator]
+def _prepare_for(owner: _Owner, kind: Any, rows: int) -> bool:
+    owner._prepare_for(kind, rows)
+    return True
+
+
+def _fixed(size: int) -> int:
+    """A size as the number it is, where it may be a symbol of `torch.compile`: a range has no symbolic length there."""
+    return len(range(size))
+
+
+def _same_places(one: list[list[Any]], more: list[list[Any]]) -> bool:
+    """Whether every constant comes from the same place."""
+    return [len(g) for g in one] == [len(g) for g in more] and all(
+        a is b if isinstance(a, Tensor) or isinstance(b, Tensor) else a == b
+        for g, h in zip(one, more, strict=True)
+        for a, b in zip(g, h, strict=True)
+    )
+
+
 class Step(_Owner):
     """``step(x, **given)``: what the call would give that it was bound from, at other points; see `Operator.bind`."""
 
     def __init__(self, bound: Bound, first: Run, x: Tensor) -> None:
         super().__init__(bound, first)
-        self._remember(x, None, first)
+        self._remember(x, self.bound.values(), None, first)
 
     def forward(self, x: Tensor, **given: Any) -> Any:
         """Evaluate at points x, with parameters of the text given again by name."""
@@ -153,7 +250,7 @@ class StepWithParameters(_Owner):
 
     def __init__(self, bound: Bound, first: Run, x: Tensor) -> None:
         super().__init__(bound, first)
-        self._remember(x, bound.params, first)
+        self._remember(x, self.bound.values(), bound.params, first)
 
     def forward(self, params: Any, x: Tensor, **given: Any) -> Any:
         """Evaluate at points x with these parameters."""

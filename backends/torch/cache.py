@@ -34,6 +34,7 @@ class _Template:
     graph: Graph
     sources: tuple[int | Tensor, ...]
     key: Hashable | None
+    asks_size: bool
 
 
 # Scripted and traced code: attributes and modes are kept where nobody can compare them.
@@ -52,7 +53,8 @@ def captured(function: Callable[..., Any], x: Tensor, params: Any) -> Capture:
     key = None if structure is None else (structure, x.shape, x.dtype, x.device, x.requires_grad, params is None)
     found = None if key is None else _templates.get(key)
     if found is not None:
-        return Capture(found.graph, tuple(leaves[s] if isinstance(s, int) else s for s in found.sources), found.key)
+        constants = tuple(leaves[s] if isinstance(s, int) else s for s in found.sources)
+        return Capture(found.graph, constants, found.key, found.asks_size)
     recorded = capture(function, x, params)
     if recorded.mutates:
         warnings.warn(
@@ -66,7 +68,7 @@ def captured(function: Callable[..., Any], x: Tensor, params: Any) -> Capture:
         constants = recorded.capture.constants
         if all(id(c) in where or literal for c, literal in zip(constants, recorded.literals, strict=True)):
             sources = tuple(where.get(id(c), c) for c in constants)
-            _remember(_templates, key, _Template(recorded.capture.graph, sources, recorded.capture.key))
+            _remember(_templates, key, _Template(recorded.capture.graph, sources, recorded.capture.key, recorded.capture.asks_size))
     return recorded.capture
 
 
@@ -86,6 +88,13 @@ def tensors_of(function: Any) -> list[Tensor]:
     leaves: list[Tensor] = []
     _structure(function, leaves)
     return leaves
+
+
+def structure_of(functions: Any) -> Hashable | None:
+    """What two states of functions share whose graphs are the same and hold the same tensors; None where nobody can tell."""
+    leaves: list[Tensor] = []
+    structure = _structure(tuple(functions), leaves)
+    return None if structure is None else (structure, tuple(id(t) for t in leaves))
 
 
 def _structure(function: Any, leaves: list[Tensor]) -> Hashable | None:

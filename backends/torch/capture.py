@@ -86,7 +86,7 @@ def capture(function: Callable[..., Any], x: Tensor, params: Any = None) -> Reco
                 _check_rows(pair.graph(), pair, second.detach())
     constants = tuple(tape.foreign[i] for i in builder.kept)
     return Recorded(
-        Capture(graph, constants, builder.key()),
+        Capture(graph, constants, builder.key(), tape.asks_size),
         tuple(i in tape.literals for i in builder.kept),
         not tape.reads_constants,
         tape.mutates_constants,

@@ -7,6 +7,7 @@ see plain operators.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -53,11 +54,24 @@ def compile_evaluator(
         program = _program(tape, len(inputs), results)
         _verify(program, tape, len(inputs), results)
 
-    def run(constants: Sequence[Sequence[Tensor]], x: Tensor, bindings: Bindings) -> tuple[Tensor, ...]:
-        given = (up(_tensor(bindings[name], x)) for name in names)
-        return program(*(c for group in constants for c in group), up(x), *given)  # type: ignore[no-any-return]
+    return Flat(program, tuple(names))
 
-    return run
+
+@dataclass(frozen=True)
+class Flat:
+    """A recorded program: what `Backend.compile` gives, from the arrays of a call to the inputs of the program.
+
+    Args:
+        program: its inputs are all constants, the points, and the bindings in the order of ``names``.
+        names: of the bindings.
+    """
+
+    program: torch.fx.GraphModule
+    names: tuple[str, ...]
+
+    def __call__(self, constants: Sequence[Sequence[Tensor]], x: Tensor, bindings: Bindings) -> tuple[Tensor, ...]:
+        given = (up(_tensor(bindings[name], x)) for name in self.names)
+        return self.program(*(c for group in constants for c in group), up(x), *given)  # type: ignore[no-any-return]
 
 
 def _tensor(value: Any, x: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ _functorch = torch._C._functorch
 
 _TO_PYTHON = {Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.data_ptr, Tensor.untyped_storage, Tensor.__dlpack__}
 _DETACHING = {Tensor.detach, Tensor.detach_, torch.detach, torch.detach_, Tensor.data.__get__}  # type: ignore[attr-defined]
+_SIZES = {Tensor.__len__, Tensor.size, Tensor.shape.__get__, Tensor.numel, Tensor.nelement, torch.numel, Tensor.stride,  # type: ignore[attr-defined]
+          Tensor.nbytes.__get__, Tensor.__iter__}  # type: ignore[attr-defined]  # fmt: skip
 _MATMUL = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.linalg.matmul}
 
 
@@ -53,6 +55,8 @@ class Lifting(TorchFunctionMode):  # type: ignore[misc]
         self.stand_ins: dict[int, Tensor] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _SIZES and self._may_grow(args[0]):
+            self.tape.asks_size = True
         if func is Tensor.__len__ or getattr(func, "__name__", "") in ("dim", "size", "is_floating_point"):
             return func(*args, **(kwargs or {}))
         args, kwargs = self.lifted(args), {k: self.lifted(v) for k, v in (kwargs or {}).items()}
@@ -86,6 +90,11 @@ class Lifting(TorchFunctionMode):  # type: ignore[misc]
             with self:
                 return attention(*args, **kwargs)
         return func(*args, **kwargs)
+
+    def _may_grow(self, tensor: Tensor) -> bool:
+        """Whether it depends on the points, or is inside a transform, where that cannot be told."""
+        number = self.tape.number.get(id(tensor))
+        return _functorch.is_functorch_wrapped_tensor(tensor) if number is None else number in self.tape.dependent
 
     def lifted(self, value: Any) -> Any:
         """Stand-ins for all foreign tensors in a nest of lists, tuples and dicts."""

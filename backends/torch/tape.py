@@ -167,6 +167,7 @@ class Tape:
     foreign_numbers: list[int] = field(default_factory=list)
     literals: set[int] = field(default_factory=set)
     custom: bool = False
+    asks_size: bool = False
     reads_constants: bool = False
     mutates_constants: bool = False
     writes_views: bool = False

@@ -313,8 +313,9 @@ class Operator(Described):
         call does: parameters and buffers, in place or replaced; ``train()`` and ``eval()``; attributes, hooks and globals that
         the functions read; arrays edited in place. Where that changes the computation, it is captured again; a function of
         which that cannot be told (it reads the time, random numbers, files) is captured at every call. Inside `torch.compile`
-        and `torch.export` a step is what it was at its last call outside with points of that shape, apart from its tensors and
-        from ``train()`` and ``eval()``.
+        and `torch.export` a step is what it was at its last call outside, apart from its tensors and from ``train()`` and
+        ``eval()``. Its graph there serves any number of points (``dynamic=True``) where no function asks for that number, and
+        no value is bound that has one number for each point; otherwise there is one graph for each number.
 
         Args:
             u, x, strategy, backend, params, batched, training, memory, bindings, **named: as for a call.

@@ -44,8 +44,25 @@ class Evaluation:
         """What is run."""
         return self.prepared
 
+    @property
+    def follows_size(self) -> bool:
+        """Whether nothing given holds for this number of points alone, and no function asked for it."""
+        call = self.call
+        alone = call.single or call.empty or call.key is None or self.prepared.plan.pieces > 1
+        rows = (call.given.get(name) for name in call.bindings.per_point)
+        return not alone and not any(c.asks_size for c in call.captures) and all(v is not None and is_function(v) for v in rows)
+
+    @property
+    def compiled(self) -> Any:
+        """What the backend made of it."""
+        return self.prepared.run
+
+    def served_by(self, run: Any) -> Evaluation:
+        """The same with another program."""
+        return replace(self, prepared=replace(self.prepared, run=run))
+
     def repeated(self, x: Any, given: Mapping[str, Any], constants: Sequence[Sequence[Any]]) -> Any:
-        """The same program again, at points of the same shape, with nothing decided anew."""
+        """The same program again, at points that the program is for, with nothing decided anew."""
         call = self.call
         points = call.x if call.empty else x[None, :] if call.single else x
         arrays = {}
