@@ -64,20 +64,8 @@ def _eigh(ops: JetOps, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
 
 
 def _svd(ops: JetOps, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
-    """Through the symmetric matrix AᵀA (or AAᵀ), whichever is smaller: distinct, nonzero singular values."""
-    a0 = ops.primal(a)
-    wide = a0.shape[-1] > a0.shape[-2]
-    u0, s0, vh0 = plain if facts["compute_uv"] else torch.linalg.svd(a0, full_matrices=False)
-    tall = matrix_rules.transpose(ops, a) if wide else a
-    rank = s0.shape[-1]
-    basis = (u0 if wide else vh0.mT)[..., :rank]
-    values, v = matrix_rules.eigh(ops, matrix_rules.matmul(ops, matrix_rules.transpose(ops, tall), tall), s0 * s0, basis)
-    s = ops.elementwise("sqrt", values)
-    if not facts["compute_uv"]:
-        return {1: s}
-    u = ops.div(matrix_rules.matmul(ops, tall, v), ops.linear(lambda h: h.unsqueeze(-2), s))
-    left, right = (v, u) if wide else (u, v)
-    return {0: left, 1: s, 2: matrix_rules.transpose(ops, right)}
+    factors = plain if facts["compute_uv"] else torch.linalg.svd(ops.primal(a), full_matrices=False)
+    return dict(enumerate(matrix_rules.svd(ops, a, *factors))) if facts["compute_uv"] else {1: matrix_rules.svd(ops, a, *factors)[1]}
 
 
 def _lu(ops: JetOps, facts: Facts, plain: Any, a: Any) -> dict[int, Any]:
@@ -115,14 +103,6 @@ def _where(fits: Callable[[Facts], bool], build: Callable[..., dict[int, Any]]) 
     return chooses(Composed, Derived)(lambda facts: rule(facts) if fits(facts) else by_first_derivative(facts))
 
 
-def _pinv(ops: JetOps, facts: Facts, plain: Any, a: Any, *_: Any) -> dict[int, Any]:
-    """Of a matrix with full rank."""
-    a0, turned = ops.primal(a), matrix_rules.transpose(ops, a)
-    if a0.shape[-2] >= a0.shape[-1]:
-        return {0: matrix_rules.solve(ops, matrix_rules.matmul(ops, turned, a), turned)}
-    return {0: matrix_rules.solve(ops, matrix_rules.matmul(ops, a, turned), turned, left=False)}
-
-
 enter("_linalg_det", _outputs(lambda ops, facts, plain, a: {0: matrix_rules.determinant(ops, a)}), "det")
 enter("_linalg_slogdet", _outputs(lambda ops, facts, plain, a: {1: matrix_rules.log_determinant(ops, a)}), "slogdet")
 enter("linalg_inv_ex", _outputs(lambda ops, facts, plain, a: {0: matrix_rules.inverse(ops, a)}), "inv")
@@ -137,4 +117,4 @@ enter("linalg_lu", _square(_lu_apart), "lu")
 enter("lu_unpack", _outputs(_lu_unpacked))
 enter("linalg_lu_solve", _where(lambda facts: facts["left"] and not facts["adjoint"], _lu_solve), "solve")
 enter("linalg_matrix_exp", _outputs(lambda ops, facts, plain, a: {0: matrix_rules.matrix_exponential(ops, a)}), "matrix_exp")
-enter("linalg_pinv", _outputs(_pinv), "pinv")
+enter("linalg_pinv", _outputs(lambda ops, facts, plain, a, *_: {0: matrix_rules.pseudo_inverse(ops, a)}), "pinv")

@@ -195,6 +195,31 @@ def qr(ops: JetOps, a: Operand, r0: Array) -> tuple[Operand, Operand]:
     return solve(ops, r, a, left=False), r
 
 
+def svd(ops: JetOps, a: Operand, u0: Array, s0: Array, vh0: Array) -> tuple[Operand, Operand, Operand]:
+    """U, S, Vᵀ (reduced) of a matrix with distinct, nonzero singular values; the primal ones are given.
+
+    Through the symmetric matrix AᵀA (or AAᵀ), whichever is smaller.
+    """
+    xp = ops.xp
+    a0 = ops.primal(a)
+    wide = a0.shape[-1] > a0.shape[-2]
+    tall = transpose(ops, a) if wide else a
+    basis = (u0 if wide else xp.matrix_transpose(vh0))[..., : s0.shape[-1]]
+    values, v = eigh(ops, matmul(ops, transpose(ops, tall), tall), s0 * s0, basis)
+    s = ops.elementwise("sqrt", values)
+    u = ops.div(matmul(ops, tall, v), ops.linear(lambda h: h[..., None, :], s))
+    left, right = (v, u) if wide else (u, v)
+    return left, s, transpose(ops, right)
+
+
+def pseudo_inverse(ops: JetOps, a: Operand) -> Operand:
+    """A⁺ of a matrix with full rank: (AᵀA)⁻¹Aᵀ, or Aᵀ(AAᵀ)⁻¹ where it is wide."""
+    a0, turned = ops.primal(a), transpose(ops, a)
+    if a0.shape[-2] >= a0.shape[-1]:
+        return solve(ops, matmul(ops, turned, a), turned)
+    return solve(ops, matmul(ops, a, turned), turned, left=False)
+
+
 def lu(ops: JetOps, a: Operand, lower: Array, upper: Array) -> tuple[Operand, Operand]:
     """L, U with A = L U of a square matrix whose rows are in pivot order; the primal factors are given.
 
