@@ -88,11 +88,11 @@ def logaddexp(ops: JetOps, a: Operand, b: Operand) -> Operand:
 
 
 def clamp_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
-    """clamp(low, x, high); the derivative at a bound is that of the interior."""
+    """clamp(low, x, high), which is the upper bound where that is the smaller one; at a bound the derivative of the interior."""
     low, x, high = primals
     zero = xp.zeros_like(next(t for t in tangents if t is not None))
     d_low, d_x, d_high = (zero if t is None else t for t in tangents)
-    return xp.where(x < low, d_low, xp.where(x > high, d_high, d_x))
+    return xp.where((x > high) | (low > high), d_high, xp.where(x < low, d_low, d_x))
 
 
 # ------------------------------------------------------------------------------------------------- piecewise linear
