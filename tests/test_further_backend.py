@@ -14,8 +14,10 @@ import pytest
 import test_propagate
 from engines import ENGINES, Engine
 from equations import EQUATIONS, Equation
+from numpy_corpus import GROUPS, POINTS
 from references import assert_close
 from test_backends_agree import IDS, evaluate
+from test_numpy_rules import assert_near, cases, number, residuals
 from test_strategies import CASES, Case, settle
 from test_strategies import evaluate as evaluate_case
 
@@ -113,6 +115,19 @@ def test_networks(name: str) -> None:
     for equation in test_propagate.TERMS:
         expected, scale = test_propagate.truth(name, equation)
         assert_close(STRICT.read(found[equation]), expected, 1e-12, scale=scale)
+
+
+@pytest.mark.parametrize(("group", "name"), cases(GROUPS))
+def test_functions_of_the_array_api(group: str, name: str) -> None:
+    function = GROUPS[group][name]
+
+    def u(p: Any) -> Any:
+        xp = p.__array_namespace__()
+        return number(xp, function(xp, p), 1)
+
+    for text, wanted in residuals(group)[name].items():
+        found = opdsl.operator(text, coords="x y z", fields="u")(u, STRICT.array(POINTS))
+        assert_near(STRICT.read(found), wanted, text)
 
 
 def test_bound_steps_samples_and_pieces() -> None:

@@ -23,7 +23,7 @@ from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.graph import Array
 from opdsl.jets.points import Batched
 
-_SCIPY_SPECIAL = {"erf", "erfc", "erfinv"}
+_SCIPY_SPECIAL = {"erf", "erfc", "erfinv", "cbrt"}
 
 
 class NumpyOps(ArrayOps):

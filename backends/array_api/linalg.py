@@ -6,22 +6,17 @@ from collections import namedtuple
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from opdsl.backends.array_api.operands import axes_of, guarded
 from opdsl.errors import CaptureError
 from opdsl.jets import matrix_rules
-from opdsl.jets.graph import Composed, Linear
+from opdsl.jets.graph import Bilinear, Composed, Linear
 from opdsl.jets.propagate import JetOps
 
 Operand = Any
 EighResult = namedtuple("EighResult", "eigenvalues eigenvectors")
 QRResult = namedtuple("QRResult", "Q R")
 SlogdetResult = namedtuple("SlogdetResult", "sign logabsdet")
-
-
-def axes_of(a: Any, axis: Any) -> tuple[int, ...]:
-    """Axes, non-negative; all of them for None."""
-    ndim = len(getattr(a, "shape", ()))
-    axes = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    return tuple(k % ndim for k in axes)
+SVDResult = namedtuple("SVDResult", "U S Vh")
 
 
 class Linalg:
@@ -32,16 +27,7 @@ class Linalg:
         self._linalg = space._recorder.xp.linalg
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._linalg, name)
-
-        def guarded(*args: Any, **options: Any) -> Any:
-            if any(hasattr(a, "recorder") for a in args):
-                raise CaptureError(
-                    f"linalg.{name} has no rule on the NumPy backend. Write it with those of the array API standard."
-                )
-            return found(*args, **options)
-
-        return guarded
+        return guarded(f"linalg.{name}", getattr(self._linalg, name))
 
     def _record(
         self,
@@ -101,6 +87,23 @@ class Linalg:
 
         return QRResult(*self._record("qr", build, lambda h: tuple(self._linalg.qr(h)), a, several=True))
 
+    def svd(self, a: Any, *, full_matrices: bool = True) -> Any:
+        if full_matrices and a.shape[-1] != a.shape[-2]:
+            raise CaptureError("linalg.svd of a rectangular matrix has a rule on the NumPy backend for full_matrices=False.")
+
+        def build(ops: JetOps, plain: Any, p: Operand) -> dict[int, Operand]:
+            return dict(enumerate(matrix_rules.svd(ops, p, *plain)))
+
+        return SVDResult(
+            *self._record("svd", build, lambda h: tuple(self._linalg.svd(h, full_matrices=False)), a, several=True)
+        )
+
+    def svdvals(self, a: Any) -> Any:
+        return self.svd(a, full_matrices=False).S
+
+    def pinv(self, a: Any) -> Any:
+        return self._record("pinv", lambda ops, plain, p: {0: matrix_rules.pseudo_inverse(ops, p)}, self._linalg.pinv, a)
+
     def trace(self, a: Any) -> Any:
         return self._space._record("trace", Linear(), self._linalg.trace, a)
 
@@ -114,6 +117,33 @@ class Linalg:
             return self._linalg.vector_norm(h, axis=axis, keepdims=keepdims, ord=ord)
 
         return self._record("norm", lambda ops, plain, p: {0: matrix_rules.norm(ops, p, float(ord), axes, keepdims)}, apply, a)
+
+    def matrix_norm(self, a: Any, *, keepdims: bool = False, ord: Any = "fro") -> Any:
+        space = self._space
+        if ord == "fro":
+            return self.vector_norm(a, axis=(-2, -1), keepdims=keepdims)
+        if ord in (2, -2, "nuc"):
+            values = self.svdvals(a)
+            found = space.sum(values, axis=-1) if ord == "nuc" else (space.max if ord > 0 else space.min)(values, axis=-1)
+            return found[..., None, None] if keepdims else found
+        axis = -2 if abs(ord) == 1 else -1
+        sums = space.sum(space.abs(a), axis=axis, keepdims=True)
+        return (space.max if ord > 0 else space.min)(sums, axis=(-2, -1), keepdims=keepdims)
+
+    def matrix_power(self, a: Any, n: int) -> Any:
+        if n < 0:
+            return self.matrix_power(self.inv(a), -n)
+        if n == 0:
+            return self._space.add(self._space.multiply(a, 0.0), self._space.eye(a.shape[-1], dtype=a.dtype))
+        half = self.matrix_power(a, n // 2) if n > 1 else None
+        square = None if half is None else self.matmul(half, half)
+        return a if square is None else self.matmul(square, a) if n % 2 else square
+
+    def cross(self, a: Any, b: Any, *, axis: int = -1) -> Any:
+        return self._space._record("cross", Bilinear(), lambda x, y: self._linalg.cross(x, y, axis=axis), a, b)
+
+    def outer(self, a: Any, b: Any) -> Any:
+        return self._space.multiply(a[:, None], b[None, :])
 
     def norm(self, a: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
         """NumPy's own name, of vectors."""

@@ -110,7 +110,7 @@ OPERATIONS: dict[str, Operation] = {
         *(
             Operation(name, Role.CONSTANT, Constant(), "0")
             for name in "constant floor ceil round trunc sign argmax argmin argsort less less_equal greater greater_equal equal "
-            "not_equal logical_and logical_or logical_xor logical_not floor_divide isnan isinf isfinite signbit any all "
+            "not_equal count_nonzero searchsorted logical_and logical_or logical_xor logical_not floor_divide isnan isinf isfinite signbit any all "
             "zeros_like ones_like full_like".split()
         ),
         *_unnamed(Role.OTHER, "loop branch custom"),
