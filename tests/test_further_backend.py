@@ -196,5 +196,5 @@ def test_looking_up_facts_imports_no_framework() -> None:
 
 
 def test_abstract_methods_say_what_a_backend_has_to_bring() -> None:
-    wanted = {"is_array", "is_function", "capture", "compile", "bind", "in_pieces", "normal", "subsets", "keys"}
+    wanted = {"is_array", "is_function", "capture", "compile", "in_pieces", "normal", "subsets", "keys"}
     assert Backend.__abstractmethods__ == wanted
