@@ -203,6 +203,20 @@ def nested_grad(function: Callable[[Any], Any], x: Floats, axes: Sequence[int], 
     return np.asarray(jax.vmap(current)(jnp.asarray(x)))
 
 
+def nested_jvp(function: Callable[[Any], Any], x: Floats, axes: Sequence[int]) -> Floats:
+    """∂_{axes} of a scalar by `jax.jvp` of `jax.jvp` …; ``function`` takes one point. Modules that have no reverse mode allow it."""
+    import jax
+    import jax.numpy as jnp
+
+    def differentiate(f: Callable[[Any], Any], axis: int) -> Callable[[Any], Any]:
+        return lambda p: jax.jvp(f, (p,), (jnp.zeros_like(p).at[axis].set(1.0),))[1]
+
+    current = lambda p: jnp.reshape(function(p), ())  # noqa: E731
+    for axis in axes:
+        current = differentiate(current, axis)
+    return np.asarray([current(point) for point in jnp.asarray(x)])
+
+
 def torch_loop(function: Callable[[Any], Any], x: Floats, axes: Sequence[int], component: int = 0) -> Floats:
     """∂_{axes} of one component by repeated `torch.autograd.grad`; ``function`` takes (n, d)."""
     import torch
