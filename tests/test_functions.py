@@ -13,7 +13,7 @@ from engines import ENGINES
 from references import assert_close, nested_grad, network, points
 
 import opdsl
-from opdsl.language.residual import ELEMENTARY
+from opdsl.language.functions import ELEMENTARY
 
 NET, X = network(2, 1, "tanh", width=3), points(3, 2)
 

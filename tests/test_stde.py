@@ -275,7 +275,7 @@ def test_a_nonlinear_use_of_an_estimate_is_pointed_out() -> None:
     ("make", "message"),
     [
         (lambda: STDE(4, "uniform", 0), "coordinates"),
-        (lambda: STDE(0, key=0), "at least one direction"),
+        (lambda: STDE(0, key=0), "samples=0.*at least one"),
         (lambda: STDE(4), "needs a key"),
         (lambda: STDE(4, key="seed"), "integer"),
     ],

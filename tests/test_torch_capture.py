@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import opdsl
-from opdsl.backends import get
 from opdsl.backends.torch.capture import capture
 from opdsl.errors import BackendError, CaptureError, OpdslWarning, RowMixingError, ShapeError, StrategyError
 
@@ -426,14 +425,22 @@ def test_a_new_closure_over_new_parameters_reuses_the_recording(monkeypatch):
     assert len(calls) == 1
 
 
-def test_a_fingerprint_costs_little():
-    import timeit
+def test_the_key_of_a_network_costs_little():
+    """A few hundred Python calls for five layers, and as many more for every further one."""
+    import cProfile
 
-    net = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1))
-    backend = get("torch")
-    assert backend.fingerprint(net) is not None
-    best = min(timeit.repeat(lambda: backend.fingerprint(net), number=20, repeat=10)) / 20
-    assert best < 300e-6  # about 75 µs on an idle machine
+    from opdsl.backends.torch import cache
+
+    def calls(layers):
+        net = nn.Sequential(*(nn.Linear(8, 8) for _ in range(layers)))
+        assert cache.structure_of([net]) is not None
+        profile = cProfile.Profile()
+        profile.runcall(cache.structure_of, [net])
+        return sum(entry.callcount for entry in profile.getstats())
+
+    five, ten = calls(5), calls(10)
+    assert five < 1200
+    assert ten - five < 1.2 * five
 
 
 def test_networks_are_not_kept_for_ever():
