@@ -27,10 +27,10 @@ LATER = {"sort downwards", "fresh array"}
 """What NumPy itself lacks or does not hand on: written against the namespace of the points alone."""
 
 
-def cases(groups: Iterable[str]) -> list[Any]:
+def cases(groups: Iterable[str], slow: Iterable[str] = ("matrices",)) -> list[Any]:
     """Nested derivatives of the matrix functions take JAX a minute to compile."""
     return [
-        pytest.param(group, name, marks=[pytest.mark.slow] if group == "matrices" else [], id=f"{group}-{name}")
+        pytest.param(group, name, marks=[pytest.mark.slow] if group in slow else [], id=f"{group}-{name}")
         for group in groups
         for name in TABLES[group]
     ]
@@ -98,7 +98,8 @@ def assert_near(found: Any, expected: Any, where: str) -> None:
 
 
 @pytest.mark.parametrize("order", [3, pytest.param(4, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("group", "name"), cases(TABLES))
+# The groups of the standard go through the public call below, to the same order.
+@pytest.mark.parametrize(("group", "name"), cases(TABLES, slow=GROUPS))
 def test_coefficients_along_a_direction(group: str, name: str, order: int) -> None:
     function = TABLES[group][name]
     captured = BACKEND.capture(lambda p: function(p.__array_namespace__() if name in LATER else np, p), POINTS)
