@@ -21,7 +21,7 @@ from jax import lax, nn
 from jax.scipy import special
 
 from opdsl import backends, operator
-from opdsl.errors import OpdslError
+from opdsl.errors import OpdslError, StrategyError
 from opdsl.jets.directional import Directional
 from opdsl.jets.jet import Jet
 from opdsl.jets.propagate import push_forward
@@ -245,6 +245,8 @@ def test_scatter_multiply_with_repeated_indices() -> None:
     op = operator("d_xxx(u_i)", coords="x", fields="u[4]")
     hessian = jax.vmap(jax.jacfwd(jax.jacfwd(jax.jacfwd(plain))))(x)[..., 0, 0, 0]
     np.testing.assert_allclose(op(scattered, x), hessian, rtol=1e-13, atol=1e-13)
+    with pytest.raises(StrategyError, match=r"nested_ad: JAX itself has no derivative here \(.*unique_indices"):
+        op(scattered, x, strategy="nested_ad")
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch", "numpy"])

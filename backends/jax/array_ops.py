@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from opdsl.backends.jax.calls import CUSTOM_VJP, mentions
+from opdsl.errors import StrategyError
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.graph import Array
 from opdsl.jets.points import Mapped
@@ -92,7 +93,12 @@ class JaxOps(ArrayOps):
         else:
             shape = program.out_avals[0].shape
             reverse = _reverse_pays(wanted, shape[0] if shape else 1)
-        return (_by_reverse if reverse else _by_forward)(function, x, wanted)
+        try:
+            return (_by_reverse if reverse else _by_forward)(function, x, wanted)
+        except NotImplementedError as error:
+            raise StrategyError(
+                f"nested_ad: JAX itself has no derivative here ({error}). Name another strategy, such as strategy='collapsed_taylor'."
+            ) from error
 
     def gradient(self, function: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
         """Value and all first derivatives by reverse mode: () and (d,), or (m,) and (m, d)."""
