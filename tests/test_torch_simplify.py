@@ -18,7 +18,7 @@ def compiled(function: Callable[..., Tensor], *inputs: Tensor):
     """``function`` of tensors, compiled, and its program."""
     evaluator = Evaluator(lambda constants, x, bindings: (function(*constants[0], x),))
     run = get("torch").compile(evaluator, ([inputs[:-1]], inputs[-1], {}))
-    program = next(c.cell_contents for c in run.__closure__ if isinstance(c.cell_contents, torch.fx.GraphModule))
+    program = run.program
     return (lambda *given: run([given[:-1]], given[-1], {})[0]), program
 
 
