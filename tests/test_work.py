@@ -96,7 +96,7 @@ TEXTS: list[tuple[str, dict[str, str]]] = [
     ("laplace(u)", {"coords": "x[1000000]"}),
     ("u" + "+u" * 999, {}),
     ("u" + " u" * 900, {}),
-    ("(1+laplace)^12 u", {"coords": "x y"}),
+    ("(1+laplace)^16 u", {"coords": "x y"}),
     ("laplace(" * 20 + "u" + ")" * 20, {"coords": "x y z"}),
     ("det(hess(u)) + tr(inv(hess(u)))", {"coords": "x[4]"}),
     ("d_x(" + "sin(" * 55 + "u" + ")" * 55 + ")", {}),
