@@ -265,7 +265,7 @@ class _Parse:
     def _check_ranks(
         self, decls: Declarations, definitions: list[ex.Definition], equations: list[ex.EquationNode]
     ) -> Declarations:
-        from opdsl.language.calculus.expand import whole
+        from opdsl.language.calculus.equations import whole
 
         ranks = Ranks(decls)
         errors: list[LanguageError] = []

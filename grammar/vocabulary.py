@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from opdsl.language.functions import SPELT, Function
+from opdsl.language.functions import SPELT
 
-FUNCTIONS: dict[str, Function] = {name: record for record in SPELT for name in (record.name, *record.spellings)}
-"""Name in the text → record."""
-ONLY_COMPLEX = frozenset(name for record in SPELT for name in record.only_complex)
+FUNCTIONS: dict[str, tuple[str, int]] = {
+    **{record.name: (record.name, record.arguments) for record in SPELT},
+    **{name: (record.name, record.arguments) for record in SPELT for name in record.spellings},
+}
+"""Name in the text → (name in the tree, number of arguments; 0 means any)."""
 
 NABLAS = {
     "grad": "grad", "gradient": "grad", "div": "div", "divergence": "div", "curl": "curl", "rot": "curl",
@@ -15,4 +17,6 @@ NABLAS = {
 }  # fmt: skip
 BIHARMONIC = ("bilap", "biharmonic", "bilaplacian", "bilaplace")
 RESERVED = ("diff",)
+# Without a complex field Re is the Reynolds number.
+REAL_PART = ("Re", "Im")
 OPERATORS = (*NABLAS, *BIHARMONIC, *FUNCTIONS)

@@ -27,7 +27,8 @@ import opdsl
 from opdsl.algebra import work
 from opdsl.errors import OpdslError, OpLimitError
 from opdsl.language.constructors import add, call, mul, number
-from opdsl.language.residual import Derivative, Mul, Number, Pointwise, _interned
+from opdsl.language.interning import _interned
+from opdsl.language.residual import Derivative, Mul, Number, Pointwise
 from opdsl.language.structure import children
 from opdsl.language.traverse import fold, postorder
 

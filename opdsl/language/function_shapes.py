@@ -56,10 +56,6 @@ class Shapes:
     declarations: Declarations
     space: Dim
 
-    def of(self, node: Node) -> Type:
-        """Return the type of a node."""
-        raise NotImplementedError
-
     def no_space(self, node: Node) -> LanguageError:
         """The error for vector calculus without space."""
         return OpRankError(
@@ -67,9 +63,8 @@ class Shapes:
             suggestion="declare one in coords=, or write d_t",
         )
 
-    def nabla(self, node: Node, name: str, operand: Node) -> Type:
-        """Return the type of grad, div, curl, … of an operand."""
-        type_ = self.of(operand)
+    def nabla(self, node: Node, name: str, operand: Node, type_: Type) -> Type:
+        """Return the type of grad, div, curl, … of an operand of this type."""
         d = self.space
         if d == 0:
             raise self.no_space(node)

@@ -8,11 +8,28 @@ operator until only `Partial` and `Nabla` stand directly before an operand:
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Generator
 from itertools import pairwise
 
 from opdsl.errors import OpLimitError, OpRankError, OpSyntaxError, Span
-from opdsl.language.tree import Add, Apply, Call, Div, Mul, Nabla, Neg, Node, Num, Partial, Pow, Sum, children, with_children
+from opdsl.language.traverse import demand, fill_slot, fold
+from opdsl.language.tree import (
+    Add,
+    Apply,
+    Call,
+    Div,
+    Mul,
+    Nabla,
+    Neg,
+    Node,
+    Num,
+    Partial,
+    Pow,
+    Sum,
+    children,
+    walk,
+    with_children,
+)
 
 MAX_OPERATOR_POWER = 16
 
@@ -24,18 +41,25 @@ def spans_of(*nodes: Node) -> tuple[Span, ...]:
 
 def is_operator(node: Node) -> bool:
     """Say whether the expression is an operator without operand, such as ``d_t - nu*lap`` or ``u·∇``."""
+    fill_slot(node, "_operator", _acting, _is_operator)
+    return node._operator
+
+
+def _acting(node: Node) -> tuple[Node, ...]:
+    """The parts of which one has to be an operator for the node to be one."""
     match node:
-        case Partial() | Nabla():
-            return True
         case Add() | Mul():
-            return any(is_operator(child) for child in children(node))
-        case Neg(operand=inner) | Pow(base=inner) | Sum(body=inner):
-            return is_operator(inner)
-        case Div(top=inner):
-            return is_operator(inner)
-        case Call(name="dot", args=(_, Nabla(name="grad"))):
+            return children(node)
+        case Neg(operand=inner) | Pow(base=inner) | Sum(body=inner) | Div(top=inner):
+            return (inner,)
+    return ()
+
+
+def _is_operator(node: Node) -> bool:
+    match node:
+        case Partial() | Nabla() | Call(name="dot", args=(_, Nabla(name="grad"))):
             return True
-    return False
+    return any(part._operator for part in _acting(node))
 
 
 def power_of(node: Pow) -> int:
@@ -53,6 +77,11 @@ def power_of(node: Pow) -> int:
 
 def apply_operator(operator: Node, operand: Node, span: Span | None) -> Node:
     """Return ``operator operand`` with the operator's structure distributed; the operand is shared, not copied."""
+    # Keyed by identity, so that every occurrence keeps its place in the text; the results keep their operands.
+    return demand((operator, operand), lambda pair: _applied(*pair, span), lambda pair: (id(pair[0]), id(pair[1])), {})
+
+
+def _applied(operator: Node, operand: Node, span: Span | None) -> Generator[tuple[Node, Node], Node, Node]:
     match operator:
         case Partial(axes=()):
             return operand
@@ -61,13 +90,16 @@ def apply_operator(operator: Node, operand: Node, span: Span | None) -> Node:
         case Call(name="dot", args=(vector, Nabla())):
             return Call("convect", (vector, operand), span=span)
         case Add(terms=terms):
-            return Add(tuple(apply_operator(term, operand, span) for term in terms), span=span)
+            made = []
+            for term in terms:
+                made.append((yield term, operand))
+            return Add(tuple(made), span=span)
         case Neg(operand=inner):
-            return Neg(apply_operator(inner, operand, span), span=span)
+            return Neg((yield inner, operand), span=span)
         case Div(top=top, bottom=bottom):
-            return Div(apply_operator(top, operand, span), bottom, span=span)
+            return Div((yield top, operand), bottom, span=span)
         case Sum(letter=letter, body=body):
-            return Sum(letter, apply_operator(body, operand, span), span=span)
+            return Sum(letter, (yield body, operand), span=span)
         case Pow() if is_operator(operator.base):
             if isinstance(operator.base, Call):
                 raise OpSyntaxError(
@@ -76,12 +108,12 @@ def apply_operator(operator: Node, operand: Node, span: Span | None) -> Node:
                 )
             result = operand
             for _ in range(power_of(operator)):
-                result = apply_operator(operator.base, result, span)
+                result = yield operator.base, result
             return result
         case Mul(factors=factors) if is_operator(operator):
             result = operand
             for factor in reversed(factors):
-                result = apply_operator(factor, result, span)
+                result = yield factor, result
             return result
     # A function among operators is multiplication by it; the number 1 is the identity.
     if isinstance(operator, Num) and operator.value == 1:
@@ -97,60 +129,28 @@ def desugar(root: Node) -> Node:
     Raises:
         OpSyntaxError: an operator stands where a value is needed.
     """
-    done: dict[int, Node] = {}
-    keep: list[Node] = []
-    # The third entry tells that the parent has been checked, and with it this node.
-    stack: list[tuple[Node, bool, bool]] = [(root, False, False)]
-    while stack:
-        node, ready, known = stack.pop()
-        if id(node) in done:
-            continue
-        if isinstance(node, Apply):
-            if not ready:
-                stack.append((node, True, True))
-                stack.append((node.operand, False, False))
-                # Functions inside an operator (``sin(u)*d_x``) hold applications of their own.
-                stack.extend((part, False, False) for part in _values(node.operator))
-                continue
-            made = apply_operator(_rebuilt(node.operator, done), done[id(node.operand)], node.span)
-            done[id(node)] = made
-            keep.append(made)
-            continue
-        if not known and is_operator(node):
-            raise OpSyntaxError(
-                "this operator has nothing to act on", code="E022", spans=spans_of(node),
-                suggestion="write what it acts on after it, as in laplace(u) or (d_t - nu*lap) u",
-            )
-        below = children(node)
-        if not ready and below:
-            inherits = isinstance(node, (Add, Mul, Neg))
-            stack.append((node, True, True))
-            stack.extend((child, False, inherits) for child in reversed(below))
-            continue
-        new = tuple(done[id(child)] for child in below)
-        done[id(node)] = with_children(node, new) if any(a is not b for a, b in zip(new, below, strict=True)) else node
-    return done[id(root)]
+    if is_operator(root):
+        raise _nothing_to_act_on(root)
+    for node in walk(root):
+        values = (node.operand,) if isinstance(node, Apply) else () if is_operator(node) else children(node)
+        for child in values:
+            if is_operator(child):
+                raise _nothing_to_act_on(child)
+    return fold((root,), children, _desugared)[0]
 
 
-def _values(operator: Node) -> list[Node]:
-    """Return the parts of an operator that are values."""
-    if not is_operator(operator):
-        return [operator]
-    out: list[Node] = []
-    for child in children(operator):
-        if isinstance(operator, Pow) and child is operator.exponent:
-            continue
-        out += _values(child)
-    return out
+def _desugared(node: Node, new: tuple[Node, ...]) -> Node:
+    if isinstance(node, Apply):
+        operator, operand = new
+        return apply_operator(operator, operand, node.span)
+    return with_children(node, new) if any(a is not b for a, b in zip(new, children(node), strict=True)) else node
 
 
-def _rebuilt(operator: Node, done: dict[int, Node]) -> Node:
-    if not is_operator(operator):
-        return done[id(operator)]
-    if isinstance(operator, Pow):
-        return replace(operator, base=_rebuilt(operator.base, done))
-    below = children(operator)
-    return with_children(operator, [_rebuilt(child, done) for child in below]) if below else operator
+def _nothing_to_act_on(operator: Node) -> OpSyntaxError:
+    return OpSyntaxError(
+        "this operator has nothing to act on", code="E022", spans=spans_of(operator),
+        suggestion="write what it acts on after it, as in laplace(u) or (d_t - nu*lap) u",
+    )
 
 
 def check_operator_product(factors: tuple[Node, ...]) -> None:

@@ -19,19 +19,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field
 from fractions import Fraction
-from threading import RLock
-from typing import Any, ClassVar, TypeVar, dataclass_transform
-from weakref import WeakValueDictionary
+from typing import Any
 
+from opdsl.language.interning import Expression, expression_node, interned, parts
 from opdsl.language.traverse import fill_slot
-
-_T = TypeVar("_T")
-
-
-_interned: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
-_making = RLock()
 
 
 class _Interning(type):
@@ -40,48 +33,27 @@ class _Interning(type):
     def __call__(cls, *args: Any, **named: Any) -> Any:
         values = args if len(args) == len(cls._entries) else cls._filled(args, named)  # type: ignore[attr-defined]
         values = cls._canonical(*values)  # type: ignore[attr-defined]
-        key = (cls, *values)
-        found = _interned.get(key)
-        if found is None:
-            made = super().__call__(*values)
-            # Under a lock, so that two threads never hold two nodes for one expression.
-            with _making:
-                found = _interned.setdefault(key, made)
-        return found
-
-
-@dataclass_transform(frozen_default=True)
-def pointwise_node(cls: type[_T]) -> type[_T]:
-    """A frozen dataclass with slots of which equal instances are one object.
-
-    Expressions are shared, deep and used as dictionary keys: comparing and hashing them is comparing and hashing addresses. The
-    table holds its nodes weakly, so an expression lives as long as somebody uses it.
-    """
-    made: Any = dataclass(frozen=True, slots=True, eq=False)(cls)
-    made._entries = tuple(entry.name for entry in fields(made))
-    made._defaults = tuple(entry.default for entry in fields(made))
-    return made  # type: ignore[no-any-return]
+        return interned((cls, *values), lambda: super(_Interning, cls).__call__(*values))
 
 
 def digest(node: Pointwise) -> bytes:
     """Return 16 bytes that two nodes share exactly if they are equal (up to 2⁻¹²⁸); the same in every process."""
-    fill_slot(node, "_digest", _parts, _digest_of)
+    fill_slot(node, "_digest", _pointwise_parts, _digest_of)
     return node._digest
 
 
+def _pointwise_parts(node: Pointwise) -> list[Pointwise]:
+    return [part for part in parts(node) if isinstance(part, Pointwise)]
+
+
 def _digest_of(node: Pointwise) -> bytes:
-    parts: list[bytes] = [type(node).__name__.encode()]
+    written: list[bytes] = [type(node).__name__.encode()]
     for name in node._entries:
         value = getattr(node, name)
         many = value if isinstance(value, tuple) else (value,)
-        parts += [v._digest if isinstance(v, Pointwise) else repr(v).encode() for v in many]
-        parts.append(b"|")
-    return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
-
-
-def _parts(node: Pointwise) -> list[Pointwise]:
-    values = (getattr(node, name) for name in node._entries)
-    return [v for value in values for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, Pointwise)]
+        written += [v._digest if isinstance(v, Pointwise) else repr(v).encode() for v in many]
+        written.append(b"|")
+    return hashlib.blake2b(b"\0".join(written), digest_size=16).digest()
 
 
 Axis = int | str
@@ -92,15 +64,13 @@ label stands for the coordinate column ``space[k]``; on `Parameter.index` and `D
 """
 
 
-class Pointwise(metaclass=_Interning):
+class Pointwise(Expression, metaclass=_Interning):
     """A scalar expression evaluated at each point. Immutable; equal expressions are one object."""
 
-    __slots__ = ("__weakref__", "_digest", "_field_free", "_key", "_labels")
+    __slots__ = ("_digest", "_field_free", "_key", "_labels")
     _digest: bytes
     _field_free: bool
     _labels: frozenset[str]
-    _entries: ClassVar[tuple[str, ...]] = ()
-    _defaults: ClassVar[tuple[Any, ...]] = ()
 
     @classmethod
     def _filled(cls, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
@@ -123,7 +93,7 @@ class Pointwise(metaclass=_Interning):
         return type(self), tuple(getattr(self, name) for name in self._entries)
 
 
-@pointwise_node
+@expression_node
 class Number(Pointwise):
     """A literal: exact (`Fraction`) where the text is exact (``1/2``, ``6``, ``0.25``), else float (``pi``)."""
 
@@ -136,7 +106,7 @@ class Number(Pointwise):
         return (Fraction(value) if whole else value,)
 
 
-@pointwise_node
+@expression_node
 class Coordinate(Pointwise):
     """The value of a coordinate at the point."""
 
@@ -147,7 +117,7 @@ class Coordinate(Pointwise):
         return (self.axis,)
 
 
-@pointwise_node
+@expression_node
 class Parameter(Pointwise):
     """One component of a parameter or coefficient that is bound at call time and is not differentiated.
 
@@ -162,7 +132,7 @@ class Parameter(Pointwise):
         return self.index
 
 
-@pointwise_node
+@expression_node
 class Derivative(Pointwise):
     """∂_{axes} of one component of a field (or of a coefficient that is differentiated). ``axes`` sorted.
 
@@ -178,21 +148,21 @@ class Derivative(Pointwise):
         return (self.component, *self.axes)
 
 
-@pointwise_node
+@expression_node
 class Add(Pointwise):
     """Sum of two or more terms."""
 
     terms: tuple[Pointwise, ...]
 
 
-@pointwise_node
+@expression_node
 class Mul(Pointwise):
     """Product of two or more factors. A numeric factor, if any, stands first."""
 
     factors: tuple[Pointwise, ...]
 
 
-@pointwise_node
+@expression_node
 class Power(Pointwise):
     """base ** exponent. Quotients are products with powers -1."""
 
@@ -200,7 +170,7 @@ class Power(Pointwise):
     exponent: Pointwise
 
 
-@pointwise_node
+@expression_node
 class Call(Pointwise):
     """An elementary function of the fixed table, or a function declared by the user.
 
@@ -214,7 +184,7 @@ class Call(Pointwise):
     orders: tuple[int, ...] = ()
 
 
-@pointwise_node
+@expression_node
 class Compare(Pointwise):
     """A comparison, ``operator`` one of < <= > >= == !=. Occurs only as the condition of `Where`."""
 
@@ -223,7 +193,7 @@ class Compare(Pointwise):
     right: Pointwise
 
 
-@pointwise_node
+@expression_node
 class Where(Pointwise):
     """``yes`` where the condition holds, ``no`` elsewhere."""
 
@@ -232,7 +202,7 @@ class Where(Pointwise):
     no: Pointwise
 
 
-@pointwise_node
+@expression_node
 class IndexSum(Pointwise):
     """Σ over the label, which ranges over the space coordinates, of the body."""
 

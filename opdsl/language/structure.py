@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from opdsl.language.interning import expression_node
 from opdsl.language.residual import (
     Add,
     Axis,
@@ -20,14 +21,13 @@ from opdsl.language.residual import (
     Power,
     Where,
     digest,
-    pointwise_node,
 )
 from opdsl.language.traverse import fill_slot, postorder
 
 _NONE: frozenset[str] = frozenset()
 
 
-@pointwise_node
+@expression_node
 class Coefficient(Pointwise):
     """A coefficient while it is not known yet whether anything differentiates it.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from opdsl.language.declarations import Declarations
-from opdsl.language.tree import Definition, EquationNode
+from opdsl.language.tree import Definition, EquationNode, Node, children
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,11 @@ class System:
     def text(self) -> str:
         """The text that was parsed, or the printed one for a derived system."""
         return self.source or str(self)
+
+    @property
+    def expressions(self) -> tuple[Node, ...]:
+        """The values of the definitions and the sides of the equations, in the order of the text."""
+        return tuple(part for statement in (*self.definitions, *self.equations) for part in children(statement))
 
     def __str__(self) -> str:
         from opdsl.language.tree_text import system_text

@@ -1,7 +1,8 @@
 """The expression tree of the language: names are resolved, operators stand before what they act on, spans are kept.
 
-The tree says what the text says, before any calculus: ``laplace(c^3 - c)`` is one operator applied to a sum. Spans do not
-take part in equality, so two texts that mean the same in the same words have equal trees.
+The tree says what the text says, before any calculus: ``laplace(c^3 - c)`` is one operator applied to a sum. A node is an occurrence:
+it knows its place in the text, which errors point at. Its `form` is the node without places, and of equal forms there is one. Two
+nodes are equal if their forms are the same, so two texts that mean the same in the same words have equal trees.
 
 ================  =============================  ==========================================
 node              text                           meaning
@@ -19,62 +20,78 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any
 
 from opdsl.errors import Span
+from opdsl.language.interning import Expression, expression_node, interned
+from opdsl.language.traverse import fill_slot, preorder
 
 
 # --------------------------------------------------------------------------------------------- nodes
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class _Kept(Expression):
+    """What is kept on a node once it has been asked for."""
+
+    __slots__ = ("_form", "_letters", "_operator")
+    _form: Node | None
+    _letters: frozenset[str]
+    _operator: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Node(_Kept):
     """Base of the expression tree. ``span`` is the place in the text; it does not count for equality."""
 
-    span: Span | None = field(default=None, compare=False, repr=False)
+    span: Span | None = field(default=None, compare=False)
+
+    def __eq__(self, other: object) -> bool:
+        return form(self) is form(other) if isinstance(other, Node) else NotImplemented
+
+    def __hash__(self) -> int:
+        return object.__hash__(form(self))
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Num(Node):
     """An exact number."""
 
     value: Fraction
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Const(Node):
     """``pi``, ``i`` (imaginary unit), ``I`` (identity tensor), ``delta``, ``epsilon``, ``e`` (Euler's number), ``position``, ``n`` (the normal)."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Coord(Node):
     """The value of a coordinate; of a coordinate vector, the vector."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Field(Node):
     """An unknown field."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Param(Node):
     """A parameter or coefficient."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Ref(Node):
     """A name introduced by ``let``."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Indexed(Node):
     """Components of a tensor: numbers select, letters are index notation."""
 
@@ -82,28 +99,28 @@ class Indexed(Node):
     indices: tuple[int | str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Add(Node):
     """A sum."""
 
     terms: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Neg(Node):
     """A sign."""
 
     operand: Node
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Mul(Node):
     """A product, scalar × tensor, matrix × vector, or composition of operators."""
 
     factors: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Div(Node):
     """A quotient by a scalar."""
 
@@ -111,7 +128,7 @@ class Div(Node):
     bottom: Node
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Pow(Node):
     """A power; of a vector, the squared norm; of an operator, repeated application."""
 
@@ -119,7 +136,7 @@ class Pow(Node):
     exponent: Node
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Call(Node):
     """A function of the table (``sin``, ``dot``, ``det``, ``where`` …) or one declared by the user."""
 
@@ -127,7 +144,7 @@ class Call(Node):
     args: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Compare(Node):
     """A comparison, the first argument of ``where``."""
 
@@ -136,7 +153,7 @@ class Compare(Node):
     right: Node
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Partial(Node):
     """∂ with respect to coordinates and index letters, as an operator.
 
@@ -147,14 +164,14 @@ class Partial(Node):
     axes: tuple[tuple[str | None, int | str | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Nabla(Node):
     """An operator over the space coordinates: grad div curl laplace hess jac dn perp."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Apply(Node):
     """An operator applied to an operand."""
 
@@ -162,7 +179,7 @@ class Apply(Node):
     operand: Node
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Sum(Node):
     """An explicit sum ``sum_i(...)`` over the space coordinates."""
 
@@ -170,7 +187,7 @@ class Sum(Node):
     body: Node
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class At(Node):
     """A restriction ``u(x=0)``: the expression at a fixed value of some coordinates."""
 
@@ -179,7 +196,7 @@ class At(Node):
 
 
 # --------------------------------------------------------------------------------------------- statements
-@dataclass(frozen=True, slots=True)
+@expression_node
 class Definition(Node):
     """``let name = value``."""
 
@@ -187,7 +204,7 @@ class Definition(Node):
     value: Node
 
 
-@dataclass(frozen=True, slots=True)
+@expression_node
 class EquationNode(Node):
     """``name: left = right``; ``right`` None where only one side is written."""
 
@@ -209,8 +226,10 @@ def children(node: Node) -> tuple[Node, ...]:
             return (one,)
         case Div(top=a, bottom=b) | Pow(base=a, exponent=b) | Compare(left=a, right=b) | Apply(operator=a, operand=b):
             return (a, b)
-        case Sum(body=one):
+        case Sum(body=one) | Definition(value=one):
             return (one,)
+        case EquationNode(left=a, right=b):
+            return (a,) if b is None else (a, b)
         case At(operand=one, where=where):
             return (one, *(value for _, value in where))
     return ()
@@ -242,13 +261,53 @@ def with_children(node: Node, new: Sequence[Node]) -> Node:
         case At(where=where):
             names = [name for name, _ in where]
             return replace(node, operand=new[0], where=tuple(zip(names, new[1:], strict=True)))
+        case Definition():
+            return replace(node, value=new[0])
+        case EquationNode():
+            return replace(node, left=new[0], right=new[1] if len(new) > 1 else None)
     return node
 
 
-def walk(node: Node) -> Iterator[Node]:
-    """Yield the node and everything below it, without recursion."""
-    stack: list[Any] = [node]
-    while stack:
-        current = stack.pop()
-        yield current
-        stack.extend(reversed(children(current)))
+def walk(*roots: Node) -> Iterator[Node]:
+    """Yield the nodes and everything below them, every node once, parents first and from left to right."""
+    return preorder(roots, children)
+
+
+def form(node: Node) -> Node:
+    """Return the node without places; equal nodes have the same, as an object."""
+    fill_slot(node, "_form", children, _form_of)
+    return node if node._form is None else node._form
+
+
+def _form_of(node: Node) -> Node | None:
+    """The form, or None for a node that is its own."""
+    below = children(node)
+    forms = [child if child._form is None else child._form for child in below]
+    bare = node
+    if node.span is not None or any(a is not b for a, b in zip(forms, below, strict=True)):
+        bare = replace(with_children(node, forms), span=None)
+
+    def kept() -> Node:
+        object.__setattr__(bare, "_form", None)
+        return bare
+
+    found = interned((type(bare), *(getattr(bare, name) for name in bare._entries)), kept)
+    return None if found is node else found
+
+
+def letters(node: Node) -> frozenset[str]:
+    """Return the index letters that stand at or below a node, those of explicit sums too; definitions are not looked into."""
+    fill_slot(node, "_letters", children, _letters_of)
+    return node._letters
+
+
+def _letters_of(node: Node) -> frozenset[str]:
+    own: tuple[int | str | None, ...] = ()
+    match node:
+        case Indexed(indices=indices):
+            own = indices
+        case Partial(axes=axes):
+            own = tuple(which for _, which in axes)
+        case Sum(letter=letter):
+            own = (letter,)
+    return frozenset(each for each in own if isinstance(each, str)).union(*(child._letters for child in children(node)))

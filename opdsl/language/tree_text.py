@@ -6,21 +6,34 @@ below the derivative. What was declared is printed in front, so that ``parse(str
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
+from opdsl.algebra.work import bounded, spend
 from opdsl.language import tree as ex
 from opdsl.language.declarations import Declarations
 from opdsl.language.operator_application import is_operator
 from opdsl.language.system import System
+from opdsl.language.traverse import fold
 
 SUM, PRODUCT, POWER, ATOM = range(4)
 """How strongly a text binds, the weakest first."""
+
+Written = tuple[str, int]
+"""The text of an expression, and how strongly it binds."""
+
+_CHARACTERS = 256
+"""Characters that count as one produced term."""
 
 _SYMBOL = {"grad": "∇", "div": "∇·", "curl": "∇×", "laplace": "Δ", "hess": "D²"}
 
 
 def system_text(system: System) -> str:
-    """Return one line: declarations, definitions, equations."""
+    """Return one line: declarations, definitions, equations.
+
+    Raises:
+        OpLimitError: parts that are shared give a text of some hundred million characters.
+    """
     return "; ".join([*_header(system.declarations), *_statements(system)])
 
 
@@ -31,7 +44,24 @@ def equations_text(system: System) -> str:
 
 def expression_text(node: ex.Node, system: System) -> str:
     """Return one expression of a system."""
-    return _Text(system.declarations, [d.name for d in system.definitions]).show(node)
+    return written_out([node], _Text(system).node)[0][0]
+
+
+def written_out(nodes: Sequence[ex.Node], write: Callable[[ex.Node, tuple[Written, ...]], Written]) -> list[Written]:
+    """Write expressions down, every distinct one once: ``write`` puts a node together from the texts of its parts."""
+
+    def counted(node: ex.Node, below: tuple[Written, ...]) -> Written:
+        made = write(node, below)
+        spend(len(made[0]) // _CHARACTERS)
+        return made
+
+    with bounded("the text of this operator", "introduce names by let for parts that occur again and again"):
+        return fold([ex.form(node) for node in nodes], ex.children, counted)
+
+
+def enclosed(written: Written, level: int) -> str:
+    """A text, in parentheses where it binds weaker than ``level``."""
+    return written[0] if written[1] >= level else f"({written[0]})"
 
 
 def coords_text(decls: Declarations) -> str:
@@ -58,29 +88,26 @@ def _header(decls: Declarations) -> list[str]:
 
 
 def _statements(system: System) -> list[str]:
-    printer = _Text(system.declarations, [d.name for d in system.definitions])
-    out = [f"let {d.name} = {printer.show(d.value)}" for d in system.definitions]
+    texts = iter(text for text, _ in written_out(system.expressions, _Text(system).node))
+    out = [f"let {d.name} = {next(texts)}" for d in system.definitions]
     for equation in system.equations:
-        text = printer.show(equation.left)
+        text = next(texts)
         if equation.right is not None:
-            text += f" = {printer.show(equation.right)}"
+            text += f" = {next(texts)}"
         out.append(f"{equation.name}: {text}" if equation.named else text)
     return out
 
 
 class _Text:
-    def __init__(self, decls: Declarations, definitions: list[str]) -> None:
+    def __init__(self, system: System) -> None:
+        decls = system.declarations
         self.declared = {
             *(c.name for c in decls.coords), *(f.name for f in decls.fields), *(p.name for p in decls.params),
-            *decls.functions, *definitions,
+            *decls.functions, *(d.name for d in system.definitions),
         }  # fmt: skip
 
-    def show(self, node: ex.Node, level: int = SUM) -> str:
-        """Print with parentheses where the node binds weaker than ``level``."""
-        text, binds = self._node(node)
-        return text if binds >= level else f"({text})"
-
-    def _node(self, node: ex.Node) -> tuple[str, int]:
+    def node(self, node: ex.Node, below: tuple[Written, ...]) -> Written:
+        """Write a node from the texts of its children, with parentheses where they bind weaker than their place."""
         suffixed = self._suffix_form(node)
         if suffixed is not None:
             return suffixed, ATOM
@@ -89,63 +116,51 @@ class _Text:
                 return number_text(value)
             case ex.Const(name=name):
                 return name, ATOM
-            case ex.Indexed(base=base, indices=indices):
-                return f"{self.show(base, ATOM + 1)}{_subscript(indices)}", ATOM
+            case ex.Indexed(indices=indices):
+                return f"{enclosed(below[0], ATOM + 1)}{_subscript(indices)}", ATOM
             case ex.Add(terms=terms):
-                return self._sum(terms), SUM
-            case ex.Neg(operand=inner):
-                return f"-{self.show(inner, PRODUCT)}", SUM
+                return _sum(terms, below), SUM
+            case ex.Neg():
+                return f"-{enclosed(below[0], PRODUCT)}", SUM
             case ex.Mul(factors=factors):
-                head = self._left(factors[0])
-                return "*".join([head, *(self.show(f, POWER) for f in factors[1:])]), PRODUCT
-            case ex.Div(top=top, bottom=bottom):
-                left = self.show(top, ATOM if _ends_in_first_power(top) else PRODUCT)
-                return f"{left}/{self.show(bottom, POWER)}", PRODUCT
-            case ex.Pow(base=base, exponent=exponent):
-                return f"{self.show(base, ATOM)}^{self._exponent(exponent)}", POWER
+                # As the first factor a quotient needs no parentheses, ``a/b*c`` is read from the left.
+                head = enclosed(below[0], PRODUCT if isinstance(factors[0], ex.Div) else POWER)
+                return "*".join([head, *(enclosed(f, POWER) for f in below[1:])]), PRODUCT
+            case ex.Div(top=top):
+                left = enclosed(below[0], ATOM if _ends_in_first_power(top) else PRODUCT)
+                return f"{left}/{enclosed(below[1], POWER)}", PRODUCT
+            case ex.Pow(exponent=exponent):
+                return f"{enclosed(below[0], ATOM)}^{self._exponent(exponent, below[1])}", POWER
             case ex.Call():
-                return self._call(node)
-            case ex.Compare(operator=operator, left=left_, right=right_):
-                return f"{self.show(left_)} {operator} {self.show(right_)}", SUM
+                return self._call(node, below)
+            case ex.Compare(operator=operator):
+                return f"{below[0][0]} {operator} {below[1][0]}", SUM
             case ex.Partial():
                 return self._partial(node), ATOM
             case ex.Nabla(name=name):
                 return self._nabla(name), ATOM
             case ex.Apply(operator=operator_, operand=operand):
-                return self._apply(operator_, operand)
-            case ex.Sum(letter=letter, body=body):
-                return f"sum_{letter}({self.show(body)})", SUM
-            case ex.At(operand=operand_, where=where):
-                places = ", ".join(f"{name}={self.show(value)}" for name, value in where)
-                return f"{self.show(operand_)}({places})", ATOM
+                return self._apply(operator_, operand, *below)
+            case ex.Sum(letter=letter):
+                return f"sum_{letter}({below[0][0]})", SUM
+            case ex.At(where=where):
+                places = ", ".join(f"{name}={value}" for (name, _), (value, _) in zip(where, below[1:], strict=True))
+                return f"{below[0][0]}({places})", ATOM
         raise AssertionError(f"no text for {type(node).__name__}; a new node type needs one")
 
-    def _left(self, node: ex.Node) -> str:
-        """The first factor: a quotient needs no parentheses, ``a/b*c`` is read from the left."""
-        return self.show(node, PRODUCT if isinstance(node, ex.Div) else POWER)
-
-    def _sum(self, terms: tuple[ex.Node, ...]) -> str:
-        out = ""
-        for k, term in enumerate(terms):
-            negative = isinstance(term, ex.Neg)
-            text = self.show(term.operand if isinstance(term, ex.Neg) else term, PRODUCT)
-            sign = "-" if negative else "+"
-            out += (f"-{text}" if negative else text) if k == 0 else f" {sign} {text}"
-        return out
-
-    def _exponent(self, node: ex.Node) -> str:
+    def _exponent(self, node: ex.Node, written: Written) -> str:
         plain = isinstance(node, ex.Num) and node.value >= 0
-        return self.show(node, ATOM) if plain or self._suffix_form(node) is not None else f"({self.show(node)})"
+        return enclosed(written, ATOM) if plain or self._suffix_form(node) is not None else f"({written[0]})"
 
-    def _call(self, node: ex.Call) -> tuple[str, int]:
+    def _call(self, node: ex.Call, below: tuple[Written, ...]) -> Written:
         if node.name == "unit":
-            return f"e_{self.show(node.args[0])}", ATOM
+            return f"e_{below[0][0]}", ATOM
         if is_operator(node):
-            return f"{self.show(node.args[0], POWER)}·∇", PRODUCT
+            return f"{enclosed(below[0], POWER)}·∇", PRODUCT
         if node.name in ("dot", "cross", "outer") and node.name in self.declared:
             symbol = {"dot": "·", "cross": "×", "outer": "⊗"}[node.name]
-            return f"{self.show(node.args[0], POWER)}{symbol}{self.show(node.args[1], POWER)}", PRODUCT
-        return f"{node.name}({', '.join(self.show(arg) for arg in node.args)})", ATOM
+            return f"{enclosed(below[0], POWER)}{symbol}{enclosed(below[1], POWER)}", PRODUCT
+        return f"{node.name}({', '.join(text for text, _ in below)})", ATOM
 
     # ------------------------------------------------------------------------------ derivatives
     def _suffix_form(self, node: ex.Node) -> str | None:
@@ -192,16 +207,25 @@ class _Text:
             return "∂_n"
         return _SYMBOL.get(name, name) if name in self.declared else name
 
-    def _apply(self, operator: ex.Node, operand: ex.Node) -> tuple[str, int]:
+    def _apply(self, operator: ex.Node, operand: ex.Node, acting: Written, acted_on: Written) -> Written:
         if isinstance(operator, ex.Nabla) and operator.name not in self.declared:
-            return f"{operator.name}({self.show(operand)})", ATOM
+            return f"{operator.name}({acted_on[0]})", ATOM
         simple = isinstance(operator, (ex.Partial, ex.Nabla)) or (
             isinstance(operator, ex.Pow) and isinstance(operator.base, ex.Nabla)
         )
-        head = self.show(operator) if simple else f"({self.show(operator)})"
+        head = acting[0] if simple else f"({acting[0]})"
         # Prefixes act from the right, so a chain of them needs no parentheses.
         chain = isinstance(operand, ex.Apply)
-        return f"{head} {self.show(operand, POWER if chain else ATOM)}", POWER
+        return f"{head} {enclosed(acted_on, POWER if chain else ATOM)}", POWER
+
+
+def _sum(terms: tuple[ex.Node, ...], below: tuple[Written, ...]) -> str:
+    first, *others = zip(terms, below, strict=True)
+    return enclosed(first[1], SUM if isinstance(first[0], ex.Neg) else PRODUCT) + "".join(
+        # The text of a negative term begins with its sign.
+        f" - {text[1:]}" if isinstance(term, ex.Neg) else f" + {enclosed((text, binds), PRODUCT)}"
+        for term, (text, binds) in others
+    )
 
 
 def _ends_in_first_power(node: ex.Node) -> bool:

@@ -6,14 +6,17 @@ Free letters stand in alphabetical order before the tensor axes, as in implicit 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 from opdsl.errors import LanguageError, OpIndexError, OpNameError, OpRankError
 from opdsl.language.declarations import Declarations, Dim, ParamDecl
 from opdsl.language.function_shapes import RANK_NAMES, SCALAR, Shapes, Type, describe
 from opdsl.language.functions import FUNCTIONS
 from opdsl.language.operator_application import spans_of
+from opdsl.language.traverse import demand, preorder
 from opdsl.language.tree import (
     Add,
     Apply,
@@ -35,8 +38,14 @@ from opdsl.language.tree import (
     Pow,
     Ref,
     Sum,
+    form,
+    letters,
     walk,
 )
+
+R = TypeVar("R")
+Asking = Generator[Node, Type, R]
+"""A rule that yields the nodes whose types it needs."""
 
 
 class _Adapt(Exception):
@@ -56,12 +65,12 @@ class Ranks(Shapes):
         self.space: Dim = declarations.space_size(dimension)
         self.dimension = dimension
         self.definitions: dict[str, Node] = {}
-        self.types: dict[int, Type] = {}
-        self.kept: list[Node] = []
+        self.types: dict[tuple[Node, frozenset[str]], Type] = {}
         self.fields = {f.name: f for f in declarations.fields}
         self.params = {p.name: p for p in declarations.params}
         self.coords = {c.name: c for c in declarations.coords}
-        self.bound: tuple[str, ...] = ()
+        # The letters of the explicit sums around what is looked at.
+        self.bound: frozenset[str] = frozenset()
 
     # ------------------------------------------------------------------------------ entry points
     def dims(self, shape: Iterable[Dim]) -> tuple[Dim, ...]:
@@ -84,17 +93,24 @@ class Ranks(Shapes):
         return replace(self.declarations, params=tuple(self.params[p.name] for p in self.declarations.params))
 
     def of(self, node: Node) -> Type:
-        """Return the type of a node, memoised by identity (nodes are kept alive)."""
-        # A letter bound by an explicit sum is not counted below it, so it belongs to the key.
-        known = self.types.get(id(node))
-        if known is None:
-            known = self._infer(node)
-            self.types[id(node)] = known
-            self.kept.append(node)
-        return known
+        """Return the type of a node, where it stands inside the explicit sums over `bound`."""
+        return demand(node, self._infer, self._key, self.types)
+
+    def _key(self, node: Node) -> tuple[Node, frozenset[str]]:
+        # A letter bound by an explicit sum is not counted below it. Definitions are outside all sums, however they are used.
+        return form(node), self.bound & letters(node) if self.bound else self.bound
+
+    @contextmanager
+    def inside(self, bound: frozenset[str]) -> Iterator[None]:
+        """Look at what stands inside explicit sums over these letters."""
+        before, self.bound = self.bound, bound
+        try:
+            yield
+        finally:
+            self.bound = before
 
     # ------------------------------------------------------------------------------ one node
-    def _infer(self, node: Node) -> Type:
+    def _infer(self, node: Node) -> Asking[Type]:
         match node:
             case Num():
                 return Type(zero=node.value == 0)
@@ -111,43 +127,45 @@ class Ranks(Shapes):
             case Param(name=name):
                 return Type(self.dims(self.params[name].shape or ()))
             case Ref(name=name):
-                return self.of(self.definitions[name])
+                with self.inside(frozenset()):
+                    return (yield self.definitions[name])
             case Indexed():
-                return self._indexed(node)
+                return (yield from self._indexed(node))
             case Add(terms=terms):
-                return self._sum(node, terms)
+                return self._sum(terms, (yield from _each(terms)))
             case Neg(operand=inner):
-                return replace(self.of(inner), sums=())
+                return replace((yield inner), sums=())
             case Mul(factors=factors):
-                return self._product(node, factors)
+                return self._product(node, factors, (yield from _each(factors)))
             case Div(top=top, bottom=bottom):
-                return self._quotient(node, top, bottom)
+                return self._quotient(node, (top, bottom), (yield from _each((top, bottom))))
             case Pow(base=power_base, exponent=exponent):
-                return self._power(node, power_base, exponent)
+                return self._power(node, power_base, exponent, *(yield from _each((power_base, exponent))))
             case Call(name=name, args=args):
-                return self._call(node, name, args)
+                return (yield from self._call(node, name, args))
             case Compare(left=left, right=right):
                 for side in (left, right):
-                    if self._scalar(side, "a comparison").complex:
+                    type_ = _scalar(side, (yield side), "a comparison")
+                    if type_.complex:
                         raise OpRankError("complex values cannot be compared", code="E225", spans=spans_of(side))
-                    if self.of(side).free:
+                    if type_.free:
                         raise OpIndexError(
-                            f"a component with the free index {self.of(side).free[0][0]} is compared", code="E208",
+                            f"a component with the free index {type_.free[0][0]} is compared", code="E208",
                             spans=spans_of(side), suggestion="write out the component, or compare a sum over it",
                         )
                 return SCALAR
             case Apply(operator=Partial() as operator, operand=operand):
-                return self._partial(node, operator, operand)
+                return self._partial(node, operator, operand, (yield operand))
             case Apply(operator=Nabla(name=name), operand=operand):
                 if name == "dn" and "n" in self.params:
                     self._declared_normal(node)
-                return self.nabla(node, name, operand)
+                return self.nabla(node, name, operand, (yield operand))
             case Sum(letter=letter, body=body):
-                return self._explicit_sum(node, letter, body)
+                return (yield from self._explicit_sum(node, letter, body))
             case At(operand=operand, where=where):
                 for _, value in where:
-                    self._scalar(value, "the value of a coordinate")
-                return replace(self.of(operand), sums=())
+                    _scalar(value, (yield value), "the value of a coordinate")
+                return replace((yield operand), sums=())
         raise AssertionError(f"no rank rule for {type(node).__name__}; a new node type needs one")
 
     def _constant(self, node: Node, name: str) -> Type:
@@ -201,32 +219,16 @@ class Ranks(Shapes):
             complex=any(part.complex for part in parts),
         )
 
-    def _occurrences(self, nodes: Sequence[Node]) -> list[tuple[str, Dim, Node]]:
-        return [(letter, size, node) for node in nodes for letter, size in self.of(node).free]
-
-    def _explicit_sum(self, node: Node, letter: str, body: Node) -> Type:
-        before, self.bound = self.bound, (*self.bound, letter)
-        self._forget(body)
-        try:
-            inner = self.of(body)
-        finally:
-            self.bound = before
+    def _explicit_sum(self, node: Node, letter: str, body: Node) -> Asking[Type]:
+        with self.inside(self.bound | {letter}):
+            inner = yield body
         size = dict(inner.free).get(letter)
         if size is None:
             raise OpIndexError(f"sum_{letter} has no {letter} in its body", code="E205", spans=spans_of(node))
         free = tuple((name, dim) for name, dim in inner.free if name != letter)
         return replace(inner, free=free, sums=((letter, size),), dummies=inner.dummies | {letter})
 
-    def _forget(self, node: Node) -> None:
-        stack = [node]
-        from opdsl.language.tree import children
-
-        while stack:
-            current = stack.pop()
-            self.types.pop(id(current), None)
-            stack.extend(children(current))
-
-    def _indexed(self, node: Indexed) -> Type:
+    def _indexed(self, node: Indexed) -> Asking[Type]:
         base, indices = node.base, node.indices
         if isinstance(base, Const) and base.name in ("delta", "epsilon"):
             wanted = 2 if base.name == "delta" else 3
@@ -239,7 +241,7 @@ class Ranks(Shapes):
         else:
             if isinstance(base, Param) and self.params[base.name].shape is None:
                 raise _Adapt(base.name, (self.space,) * len(indices))
-            inner = self.of(base)
+            inner = yield base
             shape = inner.shape
         if len(indices) > len(shape):
             what = describe(replace(inner, free=()))
@@ -258,8 +260,7 @@ class Ranks(Shapes):
         return replace(made, shape=shape[len(indices) :])
 
     # ------------------------------------------------------------------------------ arithmetic
-    def _sum(self, node: Node, terms: Sequence[Node]) -> Type:
-        types = [self.of(term) for term in terms]
+    def _sum(self, terms: Sequence[Node], types: Sequence[Type]) -> Type:
         lead = next((k for k, t in enumerate(types) if not t.zero and (t.shape or t.free)), None)
         if lead is None:
             lead = next((k for k, t in enumerate(types) if not t.zero), 0)
@@ -291,31 +292,27 @@ class Ranks(Shapes):
 
     def _adapt(self, node: Node, shape: tuple[Dim, ...]) -> None:
         """Give the only parameter of undeclared rank in a scalar term the shape its place needs."""
+        for part in preorder((node,), self._adaptable):
+            if isinstance(part, Param) and self.params[part.name].shape is None:
+                raise _Adapt(part.name, shape)
+
+    def _adaptable(self, node: Node) -> tuple[Node, ...]:
+        """The parts of a node that have its shape, as far as this is clear."""
         match node:
-            case Param(name=name) if self.params[name].shape is None:
-                raise _Adapt(name, shape)
             case Neg(operand=inner) | Div(top=inner) | At(operand=inner) | Apply(operator=Partial(), operand=inner):
-                self._adapt(inner, shape)
+                return (inner,)
             case Mul(factors=factors):
                 open_ = [f for f in factors if isinstance(f, Param) and self.params[f.name].shape is None]
                 # ``k n·∇u``: of several, n is the vector.
                 chosen = open_ if len(open_) == 1 else [f for f in open_ if f.name == "n"]
-                if len(chosen) == 1:
-                    self._adapt(chosen[0], shape)
+                return tuple(chosen) if len(chosen) == 1 else ()
             case Add(terms=terms):
-                for term in terms:
-                    self._adapt(term, shape)
+                return terms
+        return ()
 
-    def _scalar(self, node: Node, what: str) -> Type:
-        type_ = self.of(node)
-        if type_.shape:
-            raise OpRankError(f"{what} needs a scalar, this is {describe(type_)}", code="E222", spans=spans_of(node))
-        return type_
-
-    def _product(self, node: Node, factors: Sequence[Node]) -> Type:
-        types = [self.of(factor) for factor in factors]
+    def _product(self, node: Node, factors: Sequence[Node], types: Sequence[Type]) -> Type:
         self._refuse_shared_dummies(factors, types)
-        made = self._contract(node, self._occurrences(factors), types)
+        made = self._contract(node, _occurrences(factors, types), types)
         shape = types[0].shape
         for before, factor, type_ in zip(factors, factors[1:], types[1:], strict=False):
             shape = self._times(before, shape, factor, type_.shape)
@@ -346,21 +343,20 @@ class Ranks(Shapes):
             code="E224", spans=spans_of(left, right), suggestion="did you mean dot(a, b) or outer(a, b)?",
         )
 
-    def _quotient(self, node: Node, top: Node, bottom: Node) -> Type:
-        types = [self.of(top), self._scalar(bottom, "a denominator")]
-        self._refuse_shared_dummies((top, bottom), types)
-        made = self._contract(node, self._occurrences((top, bottom)), types)
+    def _quotient(self, node: Node, both: Sequence[Node], types: Sequence[Type]) -> Type:
+        _scalar(both[1], types[1], "a denominator")
+        self._refuse_shared_dummies(both, types)
+        made = self._contract(node, _occurrences(both, types), types)
         return replace(made, shape=types[0].shape, zero=types[0].zero)
 
-    def _power(self, node: Node, base: Node, exponent: Node) -> Type:
-        type_ = self.of(base)
-        self._scalar(exponent, "an exponent")
+    def _power(self, node: Node, base: Node, exponent: Node, type_: Type, exponent_type: Type) -> Type:
+        _scalar(exponent, exponent_type, "an exponent")
         if any(letter not in self.bound for letter in type_.letters):
             raise OpIndexError(
                 "a power of a component with a free index is ambiguous", code="E208", spans=spans_of(node),
                 suggestion="write u_i u_i for the sum of squares, or an explicit sum_i(u_i^2)",
             )
-        if self.of(exponent).complex:
+        if exponent_type.complex:
             raise OpRankError("an exponent must be real", code="E225", spans=spans_of(exponent))
         if type_.complex and not (isinstance(exponent, Num) and exponent.value.denominator == 1):
             raise OpRankError("a complex base takes whole exponents only", code="E225", spans=spans_of(node))
@@ -371,15 +367,13 @@ class Ranks(Shapes):
                     suggestion="v^2 is the squared norm of a vector; write dot(A, A) for a matrix product",
                 )
             return replace(type_, shape=(), sums=(), complex=type_.complex)
-        exponent_type = self.of(exponent)
-        made = self._contract(node, self._occurrences((base, exponent)), [type_, exponent_type])
+        made = self._contract(node, _occurrences((base, exponent), (type_, exponent_type)), [type_, exponent_type])
         return replace(made, zero=type_.zero)
 
     # ------------------------------------------------------------------------------ derivatives
-    def _partial(self, node: Node, operator: Partial, operand: Node) -> Type:
-        type_ = self.of(operand)
-        letters = [(str(index), self.space, node) for name, index in operator.axes if name is None]
-        if letters and self.declarations.geometry != "cartesian":
+    def _partial(self, node: Node, operator: Partial, operand: Node, type_: Type) -> Type:
+        own = [(str(index), self.space, node) for name, index in operator.axes if name is None]
+        if own and self.declarations.geometry != "cartesian":
             raise OpIndexError(
                 f"index derivatives are not defined over {self.declarations.geometry} coordinates", code="E209",
                 spans=spans_of(node), suggestion="write grad, div, curl, laplace, or d_r by name",
@@ -391,26 +385,26 @@ class Ranks(Shapes):
                     f"{name}_{index} is out of range 0 … {size - 1}", code="E207", spans=spans_of(node),
                     suggestion="components are counted from 0",
                 )
-        if letters and self.space == 0:
+        if own and self.space == 0:
             raise self.no_space(node)
-        made = self._contract(node, letters + self._occurrences((operand,)), [type_])
+        made = self._contract(node, own + _occurrences((operand,), (type_,)), [type_])
         return replace(made, shape=type_.shape)
 
     # ------------------------------------------------------------------------------ functions
-    def _call(self, node: Call, name: str, args: Sequence[Node]) -> Type:
+    def _call(self, node: Call, name: str, args: Sequence[Node]) -> Asking[Type]:
         if name == "convect" and isinstance(args[0], Param) and self.params[args[0].name].shape is None:
             raise _Adapt(args[0].name, (self.space,))
         if name in ("dot", "cross", "ddot", "outer"):
             for one, other in ((args[0], args[1]), (args[1], args[0])):
                 rank = 2 if name == "ddot" else 1
-                shape = self.of(other).shape
-                if len(shape) >= rank and not self.of(one).shape:
+                shape = (yield other).shape
+                if len(shape) >= rank and not (yield one).shape:
                     self._adapt(one, (shape[0],) * rank)
-        types = [self.of(arg) for arg in args]
+        types = yield from _each(args)
         known = FUNCTIONS.get(name)
         if known is None or not known.tensor:
-            for arg in args:
-                self._scalar(arg, f"{name}(…)")
+            for arg, type_ in zip(args, types, strict=True):
+                _scalar(arg, type_, f"{name}(…)")
             if known is not None and not known.entire and any(t.complex for t in types):
                 raise OpRankError(f"{name} of a complex value is not supported", code="E225", spans=spans_of(node))
         if (known is None or not known.letters) and any(letter not in self.bound for t in types for letter in t.letters):
@@ -418,8 +412,25 @@ class Ranks(Shapes):
                 f"{name}(…) of a component with a free index", code="E208", spans=spans_of(node),
                 suggestion="write out the component, or sum_i(...)",
             )
-        made = self._contract(node, self._occurrences(args), types)
+        made = self._contract(node, _occurrences(args, types), types)
         return replace(made, shape=self.call_shape(node, name, args, types), complex=self.call_complex(name, types))
+
+
+def _each(nodes: Sequence[Node]) -> Asking[list[Type]]:
+    types: list[Type] = []
+    for node in nodes:
+        types.append((yield node))
+    return types
+
+
+def _occurrences(nodes: Sequence[Node], types: Sequence[Type]) -> list[tuple[str, Dim, Node]]:
+    return [(letter, size, node) for node, type_ in zip(nodes, types, strict=True) for letter, size in type_.free]
+
+
+def _scalar(node: Node, type_: Type, what: str) -> Type:
+    if type_.shape:
+        raise OpRankError(f"{what} needs a scalar, this is {describe(type_)}", code="E222", spans=spans_of(node))
+    return type_
 
 
 def _declare_rank(base: Node, rank: int) -> str | None:

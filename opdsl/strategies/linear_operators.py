@@ -18,6 +18,7 @@ from fractions import Fraction
 from opdsl.algebra.polynomial import Monomial, Polynomial
 from opdsl.errors import StrategyError
 from opdsl.language.constructors import mul
+from opdsl.language.interning import expression_node
 from opdsl.language.residual import (
     Add,
     Axis,
@@ -32,7 +33,6 @@ from opdsl.language.residual import (
     Power,
     Residual,
     Where,
-    pointwise_node,
 )
 from opdsl.language.structure import children, free_labels, is_field_free
 from opdsl.language.traverse import fold
@@ -110,7 +110,7 @@ def expand_labels(axes: Sequence[Axis], labels: Sequence[str], space: Sequence[i
     return total
 
 
-@pointwise_node
+@expression_node
 class OperatorValue(Pointwise):
     """The value of an operator on one component of a field; a leaf of the pointwise function F."""
 

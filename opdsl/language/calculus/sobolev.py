@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from opdsl.errors import OpLimitError, OpSyntaxError, shown
 from opdsl.language import tree as ex
-from opdsl.language.calculus.expand import is_condition, whole
+from opdsl.language.calculus.equations import is_condition, whole
 from opdsl.language.system import System
 
 MAX_DERIVED = 200

@@ -13,7 +13,8 @@ from opdsl.language.calculus.coefficients import as_field
 from opdsl.language.calculus.complex_values import Value, imaginary, real, v_map
 from opdsl.language.calculus.components import Components
 from opdsl.language.calculus.differentiate import Differentiator
-from opdsl.language.calculus.expand import expand, is_condition
+from opdsl.language.calculus.equations import is_condition
+from opdsl.language.calculus.expand import expand
 from opdsl.language.calculus.residual_to_tree import to_expression
 from opdsl.language.constructors import ONE, ZERO, add, divide, mul, negate, transform
 from opdsl.language.declarations import Declarations
