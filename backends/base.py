@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from opdsl.backends.execution import Constants, Execution, device_kind
+from opdsl.backends.execution import Constants, Execution, device_kind, free_memory
+from opdsl.backends.parameters import Linearised, Owned, Places
 from opdsl.backends.step import Bound, Run, Step, StepWithParameters
 from opdsl.errors import BackendError
 from opdsl.jets.array_ops import ArrayOps
@@ -50,6 +51,10 @@ class Evaluator:
 
     call: Callable[[Sequence[Sequence[Array]], Array, Mapping[str, Array]], tuple[Array, ...]]
     per_point_bindings: frozenset[str] = field(default=frozenset())
+
+
+Example = tuple[Sequence[Sequence[Array]], Array, Mapping[str, Array]]
+"""Constants, points and bindings like those that a program is made for."""
 
 
 class Backend(ABC):
@@ -141,7 +146,7 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def compile(self, evaluator: Evaluator, example: tuple[Any, Array, Mapping[str, Array]]) -> Callable[..., tuple[Array, ...]]:
+    def compile(self, evaluator: Evaluator, example: Example) -> Callable[..., tuple[Array, ...]]:
         """``(constants, x, bindings) -> tuple of arrays`` ready to be called again and again with arrays like the example."""
 
     def bind(self, bound: Bound, first: Run, x: Array) -> Any:
@@ -178,6 +183,47 @@ class Backend(ABC):
     def trains(self, constants: Sequence[Sequence[Array]]) -> bool:
         """Whether the constants of captured functions say that somebody is going to differentiate in them."""
         return False
+
+    # --------------------------------------------------------------------------------------------- derivatives in parameters
+
+    def explicit(self, u: Any) -> tuple[Any, Any] | None:
+        """Networks that hold their own parameters as (functions of (params, point), params), where the framework writes them so;
+        None for all others."""
+        return None
+
+    def owned(self, functions: Mapping[str, Any], params: Any) -> Owned:
+        """The parameters of networks: those given at each call, or what the functions by field train.
+
+        Raises:
+            BackendError: the framework has no derivatives in parameters.
+        """
+        raise BackendError(f"{self.title} has no automatic differentiation, so that a residual has no Jacobian in parameters there.")
+
+    def per_point_jacobian(
+        self, evaluator: Evaluator, one: Example, places: Places, shapes: Sequence[Sequence[int]]
+    ) -> Evaluator:
+        """What gives the residuals (n, k) and their derivatives (n, k, P) in the parameters of these places and shapes, by
+        reverse mode at every point.
+
+        Args:
+            evaluator: of one point: its constants are of functions captured there.
+            one: constants, points and bindings to evaluate it on.
+            places: where each parameter enters.
+            shapes: of the parameters; P entries in all.
+        """
+        raise NotImplementedError
+
+    def linearised(self, function: Callable[[Sequence[Array]], Array], arrays: Sequence[Array]) -> Linearised:
+        """The values of a function of arrays, and its derivative as a linear map."""
+        raise NotImplementedError
+
+    def without_history(self, array: Any) -> Any:
+        """An array as a constant to derivatives that nobody asks for by a transformation."""
+        return array
+
+    def free_memory(self, x: Any) -> float | None:
+        """Bytes that are free where an array stands; None where nobody can tell."""
+        return free_memory()
 
     # ---------------------------------------------------------------------------------------------------------- measuring
 

@@ -5,7 +5,9 @@ No framework is needed to know them: a plan can be made for a backend that is no
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from opdsl.jets.points import Mapped, Points
@@ -94,6 +96,17 @@ def accelerator(launch: float = 1.0, compile_step: float = 0.0, compile_training
 _PLAIN = Rates(3e-11, 1e-10, 5e-6, 3e-10, 1e-9, 3e-10, 1e-9, 5e-10, 1e-11, 4e-6, 1e-6, 3e-5)
 UNKNOWN = Constants(_PLAIN, _PLAIN * 3.0, source="guessed")
 """Rates of a backend that brings none."""
+
+
+def free_memory() -> float | None:
+    """Bytes of main memory that may still be taken; None where the system does not tell."""
+    try:
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return float(line.split()[1]) * 1024
+        return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def device_kind(name: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from opdsl.backends.compilers import as_it_stands
 from opdsl.jets.graph import Array
 
 
@@ -58,6 +59,11 @@ class Bound(Protocol):
     def run(self, x: Array, given: Mapping[str, Any], params: Any = None) -> Run:
         """What a call at these points would do, with some values of the text given anew."""
 
+    def jacobian(
+        self, x: Array, given: Mapping[str, Any], params: Any, *, form: str, value: bool, current: Callable[..., Any] | None = None
+    ) -> Any:
+        """The derivatives of that call in its parameters; ``current`` puts arrays in the place of those of captured functions."""
+
 
 class Step:
     """``step(x, **given)``: what the call would give that it was bound from, at other points."""
@@ -72,6 +78,11 @@ class Step:
         run = self._bound.run(x, given)
         return run(run.constants)
 
+    @as_it_stands
+    def jacobian(self, x: Array, /, *, form: str = "flat", value: bool = False, **given: Any) -> Any:
+        """The derivatives of the residuals in the parameters, at points x; see `Operator.jacobian`."""
+        return self._bound.jacobian(x, given, None, form=form, value=value)
+
 
 class StepWithParameters:
     """``step(params, x, **given)``: the networks are functions of parameters that are given at each call."""
@@ -85,3 +96,8 @@ class StepWithParameters:
         """Evaluate at points x with these parameters."""
         run = self._bound.run(x, given, params)
         return run(run.constants)
+
+    @as_it_stands
+    def jacobian(self, params: Any, x: Array, /, *, form: str = "flat", value: bool = False, **given: Any) -> Any:
+        """The derivatives of the residuals in these parameters, at points x; see `Operator.jacobian`."""
+        return self._bound.jacobian(x, given, params, form=form, value=value)

@@ -12,9 +12,10 @@ from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from opdsl.backends.base import Backend, Capture, Evaluator
+from opdsl.backends.base import Backend, Capture, Evaluator, Example
 from opdsl.backends.execution import Execution, device_kind
 from opdsl.backends.jax.rates import RATES
+from opdsl.backends.parameters import Linearised, Owned, Places
 from opdsl.errors import BackendError, ShapeError
 from opdsl.jets.array_ops import ArrayOps
 
@@ -121,7 +122,7 @@ class JaxBackend(Backend):
             return capture(function, x, batched=batched)
         return self._parameterised(function, x, params, batched)
 
-    def compile(self, evaluator: Evaluator, example: tuple[Any, Array, Mapping[str, Array]]) -> Callable[..., tuple[Array, ...]]:
+    def compile(self, evaluator: Evaluator, example: Example) -> Callable[..., tuple[Array, ...]]:
         """`jax.jit` of the computation at one point, mapped over the points. Nothing is specialised to ``example``."""
         import jax
         import jax.numpy as jnp
@@ -166,6 +167,36 @@ class JaxBackend(Backend):
 
         mapped = jax.lax.map(jax.checkpoint(lambda piece: run(*piece)), jax.tree.map(cut, (x, dict(rows))))
         return tuple(jnp.reshape(r, (count * size, *r.shape[2:]))[:n] for r in mapped)
+
+    def explicit(self, u: Any) -> tuple[Any, Any] | None:
+        """Equinox modules and other callable pytrees."""
+        from opdsl.backends.jax.jacobian import explicit
+
+        return explicit(u)
+
+    def owned(self, functions: Mapping[str, Any], params: Any) -> Owned:
+        """The floating leaves of ``params``, in the order of `jax.flatten_util.ravel_pytree`."""
+        from opdsl.backends.jax.jacobian import owned
+
+        return owned(params)
+
+    def per_point_jacobian(
+        self, evaluator: Evaluator, one: Example, places: Places, shapes: Sequence[Sequence[int]]
+    ) -> Evaluator:
+        from opdsl.backends.jax.jacobian import per_point_jacobian
+
+        return per_point_jacobian(evaluator, places, shapes)
+
+    def linearised(self, function: Callable[[Sequence[Array]], Array], arrays: Sequence[Array]) -> Linearised:
+        from opdsl.backends.jax.jacobian import linearised
+
+        return linearised(function, arrays)
+
+    def free_memory(self, x: Any) -> float | None:
+        """As the device says, where it says."""
+        from opdsl.backends.jax.jacobian import free_memory
+
+        return free_memory(x)
 
     def normal(self, key: Any, shape: Sequence[int], x: Array) -> Array:
         """``key``: an integer or a key of ``jax.random``."""

@@ -10,8 +10,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from opdsl.backends.base import Backend, Capture, Evaluator
+from opdsl.backends.base import Backend, Capture, Evaluator, Example
 from opdsl.backends.execution import Execution
+from opdsl.backends.parameters import Linearised, Owned, Places
 from opdsl.backends.torch.rates import RATES
 from opdsl.errors import BackendError, ShapeError, StrategyError
 from opdsl.jets.array_ops import ArrayOps
@@ -122,7 +123,7 @@ class TorchBackend(Backend):
 
         return captured(function, x, params)
 
-    def compile(self, evaluator: Evaluator, example: tuple[Any, Array, Mapping[str, Array]]) -> Callable[..., tuple[Array, ...]]:
+    def compile(self, evaluator: Evaluator, example: Example) -> Callable[..., tuple[Array, ...]]:
         """A flat program of ATen operators; see `torch_compile`."""
         from opdsl.backends.torch.compile import compile_evaluator
 
@@ -143,6 +144,35 @@ class TorchBackend(Backend):
             piece = cut(x, start), {name: cut(a, start) for name, a in rows.items()}
             found.append(checkpoint(run, *piece, use_reentrant=False) if torch.is_grad_enabled() else run(*piece))
         return tuple(torch.cat(parts)[: len(x)] for parts in zip(*found, strict=True))
+
+    def owned(self, functions: Mapping[str, Any], params: Any) -> Owned:
+        """Tensors in ``params``; without these, the parameters of modules that require gradients, in their order."""
+        from opdsl.backends.torch.jacobian import owned, owned_in
+
+        return owned(functions) if params is None else owned_in(params)
+
+    def per_point_jacobian(
+        self, evaluator: Evaluator, one: Example, places: Places, shapes: Sequence[Sequence[int]]
+    ) -> Evaluator:
+        from opdsl.backends.torch.jacobian import per_point_jacobian
+
+        return per_point_jacobian(evaluator, one, places, shapes)
+
+    def linearised(self, function: Callable[[Sequence[Array]], Array], arrays: Sequence[Array]) -> Linearised:
+        from opdsl.backends.torch.jacobian import linearised
+
+        return linearised(function, arrays)
+
+    def without_history(self, array: Any) -> Any:
+        from opdsl.backends.torch.jacobian import without_history
+
+        return without_history(array)
+
+    def free_memory(self, x: Any) -> float | None:
+        """Of the device, where it is a graphics processor."""
+        import torch
+
+        return float(torch.cuda.mem_get_info(x.device)[0]) if x.device.type == "cuda" else super().free_memory(x)
 
     def normal(self, key: Any, shape: Sequence[int], x: Array) -> Array:
         """``key``: an integer or a ``torch.Generator``."""

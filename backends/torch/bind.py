@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from opdsl.backends.compilers import as_it_stands
 from opdsl.backends.step import Bound, Run
 from opdsl.backends.torch.any_size import for_any_size
 from opdsl.backends.torch.cache import structure_of, tensors_of
@@ -96,6 +97,10 @@ class _Owner(nn.Module):  # type: ignore[misc]
         run = self._bound.run(x, given, params)
         self._remember(x, given, params, run)
         return run(self._current(run.constants))
+
+    def _jacobian(self, x: Tensor, given: Mapping[str, Any], params: Any, form: str, value: bool) -> Any:
+        given = {**self.bound.values(), **given}
+        return self._bound.jacobian(x, given, params, form=form, value=value, current=self._current)
 
     def _current(self, constants: Sequence[Sequence[Tensor]]) -> Sequence[Sequence[Tensor]]:
         """With the tensors that `functional_call` or ``load_state_dict(assign=True)`` put in the place of those closed over."""
@@ -244,6 +249,11 @@ class Step(_Owner):
         """Evaluate at points x, with parameters of the text given again by name."""
         return self._evaluated(x, given)
 
+    @as_it_stands
+    def jacobian(self, x: Tensor, /, *, form: str = "flat", value: bool = False, **given: Any) -> Any:
+        """The derivatives of the residuals in the parameters, at points x; see `Operator.jacobian`."""
+        return self._jacobian(x, given, None, form, value)
+
 
 class StepWithParameters(_Owner):
     """``step(params, x, **given)``: the networks are functions of a nest of tensors given at each call."""
@@ -255,6 +265,11 @@ class StepWithParameters(_Owner):
     def forward(self, params: Any, x: Tensor, **given: Any) -> Any:
         """Evaluate at points x with these parameters."""
         return self._evaluated(x, given, params)
+
+    @as_it_stands
+    def jacobian(self, params: Any, x: Tensor, /, *, form: str = "flat", value: bool = False, **given: Any) -> Any:
+        """The derivatives of the residuals in these parameters, at points x; see `Operator.jacobian`."""
+        return self._jacobian(x, given, params, form, value)
 
 
 class _Values(nn.Module):  # type: ignore[misc]

@@ -12,6 +12,7 @@ from opdsl.errors import BindingError, ShapeError
 from opdsl.evaluation.bindings import number, required
 from opdsl.evaluation.call import Call, prepared_points
 from opdsl.evaluation.description import Described
+from opdsl.evaluation.jacobian import jacobian
 from opdsl.evaluation.operators import Operator
 from opdsl.evaluation.options import NAMES, Options, bound
 from opdsl.evaluation.session import Session
@@ -121,6 +122,14 @@ class Condition(Described):
             first, *others = (part(u, x, **options, bindings=part._own(values, self.parts)) for part in self.parts)
             return sum(others, start=first)
         return self._session.evaluate(self._call(u, x, *self._operator._options(**given)))
+
+    @as_it_stands
+    def jacobian(self, u: Any, x: Any, *, form: str = "flat", value: bool = False, **given: Any) -> Any:
+        """As `Operator.jacobian`, at the place where the condition holds; several places add up."""
+        options, named = self._operator._options(**given)
+        values = self._spelled(named)
+        parts = [(part, part._own(values, self.parts) if len(self.parts) > 1 else values) for part in self.parts]
+        return jacobian(parts, u, x, options, form=form, value=value)
 
     @as_it_stands
     def bind(self, u: Any, x: Any, **given: Any) -> Any:

@@ -12,6 +12,7 @@ from opdsl.errors import BindingError, StrategyError, shown
 from opdsl.evaluation.bindings import check_names
 from opdsl.evaluation.call import Call
 from opdsl.evaluation.description import STAND_IN, Described
+from opdsl.evaluation.jacobian import jacobian
 from opdsl.evaluation.options import NAMES, Options, bound
 from opdsl.evaluation.results import Estimate, Residuals
 from opdsl.evaluation.session import Session
@@ -210,6 +211,71 @@ class Operator(Described):
             names = found[0].keys()
             return Residuals(names, tuple(over([f[name] for f in found]) for name in names))
         return over(found)
+
+    @as_it_stands
+    def jacobian(
+        self,
+        u: Any,
+        x: Any,
+        *,
+        form: str = "flat",
+        value: bool = False,
+        strategy: Any = None,
+        backend: str | None = None,
+        params: Any = None,
+        batched: bool = False,
+        training: bool | None = None,
+        memory: int | float | str | None = None,
+        bindings: Mapping[str, Any] | None = None,
+        **named: Any,
+    ) -> Any:
+        r"""The derivatives of the residuals in the parameters, point by point.
+
+            J[i, c, p] = ∂ r_c(x_i; θ) / ∂ θ_p
+
+        for the residuals r of every point (all components of all equations beside one another: k) and the parameters θ: those of
+        the networks, and after them the trainable ones of the text (``?nu``), in its order. On JAX the parameters of the networks
+        are the floating leaves of ``params=`` (in the order of `jax.flatten_util.ravel_pytree`) or of Equinox modules, on torch
+        those of the modules in ``u`` that require gradients (in the order of ``module.parameters()``), or the tensors of ``params=``.
+
+        One push-forward and one reverse sweep over the batch, in which the points stay apart; the time is a small multiple of a
+        gradient's, the memory n · k · P numbers. ``form="products"`` keeps nothing of that size.
+
+        Args:
+            u, x, strategy, backend, params, batched, training, memory, bindings, **named: as for a call. A random strategy needs a
+                key that stays, an integer or a JAX key. ``memory=`` counts the result, too: n · k · P numbers have to fit.
+            form: ``"flat"`` for an array (n, k, P); ``"named"`` for ``{"params": …, "coefficients": {"nu": …}}``, where the first
+                is a pytree like ``params=`` (a dictionary by the names of the parameters for torch modules) of arrays
+                (n, k, \*shape); ``"products"`` for an object with J v and Jᵀ w (`opdsl.evaluation.jacobian.Products`).
+            value: return the pair (residuals (n, k), J): both come from the same push-forward.
+
+        Returns:
+            What ``form`` says; a single point (d,) gives no leading axis. On torch it is a constant to autograd; `torch.func`
+            and JAX's transformations differentiate it like anything else.
+
+        Raises:
+            BackendError: NumPy, which differentiates nothing; or J is larger than memory allows, with the sizes.
+            BindingError: there is nothing to differentiate in.
+            StrategyError: random directions that differ at every evaluation.
+
+        Example:
+            >>> import jax.numpy as jnp, opdsl
+            >>> op = opdsl.operator("u_xx + c u", coords="x", params="?c")
+            >>> u = lambda a, x: a[0] * x[0] ** 3 + a[1]
+            >>> a, x = jnp.asarray([1.0, 5.0]), jnp.asarray([[1.0], [2.0]])
+            >>> op.jacobian(u, x, params=a, c=2.0)[:, 0]  # ∂/∂a_0 = 6 x + c x³, ∂/∂a_1 = c, ∂/∂c = u
+            Array([[ 8.,  2.,  6.],
+                   [28.,  2., 13.]], dtype=float32)
+            >>> products = op.jacobian(u, x, params=a, c=2.0, form="products")
+            >>> products.vjp(jnp.ones((2, 1)))
+            Array([36.,  4., 19.], dtype=float32)
+
+        Reference: the Gauss–Newton and Levenberg–Marquardt methods, Nocedal and Wright, Numerical Optimization (2006), ch. 10.
+        """
+        options = Options(
+            strategy=strategy, backend=backend, params=params, batched=batched, training=training, memory=memory
+        )  # fmt: skip
+        return jacobian([(self, bound(named, bindings))], u, x, options, form=form, value=value)
 
     @as_it_stands
     def plan(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from opdsl.backends.base import Backend, Capture, Evaluator
 from opdsl.backends.recent import Recent
@@ -17,6 +17,8 @@ from opdsl.language.residual import Residual
 from opdsl.planning.plan import Plan
 from opdsl.planning.planner import Network, Settings, make_plan
 from opdsl.strategies.linear_operators import Split
+
+_R = TypeVar("_R")
 
 CAPACITY = 256
 """Entries of all kinds that an operator keeps; what was used longest ago is forgotten first, and made again when needed."""
@@ -95,13 +97,17 @@ class Session:
     def prepared(self, call: Call) -> Prepared:
         """The program of a call; the one of an earlier call where nothing that it depends on differs."""
         key = call.key
+        # Same structure, other arrays: the graphs are interchangeable, the constants are those of each call.
+        return self.kept(None if key is None else ("program", key), lambda: self.build(call))
+
+    def kept(self, key: Hashable | None, make: Callable[[], _R]) -> _R:
+        """What was made for this key since strategies were last pinned; made anew where there is none."""
         if key is None:
-            return self.build(call)
-        key = ("program", self._pinned, key)
+            return make()
+        key = (self._pinned, key)
         found = self._kept.get(key)
         if found is None:
-            # Same structure, other arrays: the graphs are interchangeable, the constants are those of each call.
-            self._kept[key] = found = self.build(call)
+            self._kept[key] = found = make()
         return found  # type: ignore[no-any-return]
 
     def build(self, call: Call) -> Prepared:
@@ -110,10 +116,17 @@ class Session:
         plan, split = self.decide(call)
         if memory is not None and (count := pieces(plan, memory, call.x.shape[0])) > 1:
             return self._in_pieces(call, plan, -(-call.x.shape[0] // count))
-        graphs = [c.graph for c in call.captures[: len(plan.groups)]]
-        program = Program(call.residual, split, plan, graphs, call.functions, backend.ops)
-        evaluator = Evaluator(program, call.bindings.per_point)
+        evaluator = self._evaluator(call, plan, split)
         return Prepared(plan, backend.compile(evaluator, (call.constants, call.x, call.bindings.arrays)))
+
+    def _evaluator(self, call: Call, plan: Plan, split: Split) -> Evaluator:
+        graphs = [c.graph for c in call.captures[: len(plan.groups)]]
+        return Evaluator(Program(call.residual, split, plan, graphs, call.functions, call.backend.ops), call.bindings.per_point)
+
+    def at_one_point(self, call: Call, points: int) -> tuple[Plan, Evaluator]:
+        """What evaluates a call of one point, decided as for so many."""
+        plan, split = self.decide(call, points)
+        return plan, self._evaluator(call, plan, split)
 
     def _in_pieces(self, call: Call, plan: Plan, size: int) -> Prepared:
         """A program for ``size`` points at a time."""
@@ -141,8 +154,8 @@ class Session:
         plan, memory = self.decide(call)[0], call.options.memory
         return plan if memory is None else replace(plan, pieces=pieces(plan, memory, call.x.shape[0]))
 
-    def decide(self, call: Call) -> tuple[Plan, Split]:
-        """The plan for a call, and the residual split accordingly."""
+    def decide(self, call: Call, points: int | None = None) -> tuple[Plan, Split]:
+        """The plan for a call, and the residual split accordingly; priced for so many points as it has, or as are given."""
         residual, backend = call.residual, call.backend
         specs = {f.name: f for f in residual.fields}
         networks = []
@@ -150,7 +163,7 @@ class Session:
             count = sum(components(specs[name]) for name in names)
             check_columns(names, count, capture, backend, self.text)
             itemsize = backend.ops.itemsize(capture.graph.values[capture.graph.x])
-            networks.append(Network(names, count, capture.graph, call.x.shape[0], backend.execution, itemsize))
+            networks.append(Network(names, count, capture.graph, points or call.x.shape[0], backend.execution, itemsize))
         settings = Settings(
             strategy=call.options.strategy or self.strategy,
             backend=backend.name,

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from opdsl import backends
 from opdsl.backends.base import Backend
 from opdsl.errors import BindingError, unknown
 from opdsl.evaluation.bindings import column, is_function
 from opdsl.evaluation.call import Call
+from opdsl.evaluation.evaluates import Evaluates
+from opdsl.evaluation.jacobian import jacobian
 from opdsl.evaluation.options import Options
-from opdsl.evaluation.session import Prepared, Session
+from opdsl.evaluation.session import Prepared
 from opdsl.strategies.base import Strategy
-
-
-class Evaluates(Protocol):
-    """An operator, or a condition that holds one."""
-
-    @property
-    def _session(self) -> Session: ...
-
-    def _call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> Call: ...
-
-    def _spelled(self, given: Mapping[str, Any]) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -106,6 +97,17 @@ class BoundOperator:
         Raises:
             BindingError: a value is given for a name that the text does not have.
         """
+        options, given = self._renewed(given, params)
+        call = self.operator._call(self.u, x, options, given)
+        return Evaluation(call, self.operator._session.prepared(call))
+
+    def jacobian(self, x: Any, given: Mapping[str, Any], params: Any, **wanted: Any) -> Any:
+        """The derivatives of what `run` evaluates; see `opdsl.evaluation.operators.Operator.jacobian`."""
+        options, given = self._renewed(given, params)
+        return jacobian([(self.operator, given)], self.u, x, options, **wanted)
+
+    def _renewed(self, given: Mapping[str, Any], params: Any) -> tuple[Options, Mapping[str, Any]]:
+        """Options and values, with what is given anew in the place of what was bound."""
         options, given = self._keyed(given)
         given = self.operator._spelled(given)
         for name in given:
@@ -116,8 +118,7 @@ class BoundOperator:
             found = backends.get(str(options.backend)).structure(params)
             if found != self._structure:
                 raise BindingError(f"step was bound to parameters of structure {self._structure}, not {found}; bind it again.")
-        call = self.operator._call(self.u, x, options, {**self.given, **given})
-        return Evaluation(call, self.operator._session.prepared(call))
+        return options, {**self.given, **given}
 
     def _keyed(self, given: Mapping[str, Any]) -> tuple[Options, Mapping[str, Any]]:
         """A step that draws random numbers takes a key at every call: the same numbers again would be no estimate."""
