@@ -263,12 +263,11 @@ class Operator(Described):
             >>> op = opdsl.operator("u_xx + c u", coords="x", params="?c")
             >>> u = lambda a, x: a[0] * x[0] ** 3 + a[1]
             >>> a, x = jnp.asarray([1.0, 5.0]), jnp.asarray([[1.0], [2.0]])
-            >>> op.jacobian(u, x, params=a, c=2.0)[:, 0]  # ∂/∂a_0 = 6 x + c x³, ∂/∂a_1 = c, ∂/∂c = u
-            Array([[ 8.,  2.,  6.],
-                   [28.,  2., 13.]], dtype=float32)
+            >>> op.jacobian(u, x, params=a, c=2.0)[:, 0].tolist()  # 6 x + c x³, c, and u for c itself
+            [[8.0, 2.0, 6.0], [28.0, 2.0, 13.0]]
             >>> products = op.jacobian(u, x, params=a, c=2.0, form="products")
-            >>> products.vjp(jnp.ones((2, 1)))
-            Array([36.,  4., 19.], dtype=float32)
+            >>> products.vjp(jnp.ones((2, 1))).tolist()
+            [36.0, 4.0, 19.0]
 
         Reference: the Gauss–Newton and Levenberg–Marquardt methods, Nocedal and Wright, Numerical Optimization (2006), ch. 10.
         """
