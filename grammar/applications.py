@@ -12,7 +12,7 @@ from opdsl.grammar.tree_items import Argument, Group, Postfix, calls_user, has_f
 from opdsl.grammar.two_readings import TwoReadings
 from opdsl.grammar.vocabulary import FUNCTIONS
 from opdsl.language import tree as ex
-from opdsl.language.functions import ELEMENTARY
+from opdsl.language.functions import Function
 from opdsl.language.operator_application import is_operator
 
 Where = tuple[tuple[str, ex.Node], ...]
@@ -156,8 +156,9 @@ class Calls(TwoReadings):
             return self._diff(arguments, span)
         if name in self.names.functions:
             return self.checked(ex.Call(name, tuple(self._plain(a, name, span) for a in arguments), span=span))
-        wanted = next((count for _, (n, count) in FUNCTIONS.items() if n == name), None)
-        if wanted is not None and wanted > 0 and len(arguments) != wanted and not (name in ("min", "max") and len(arguments) > 2):
+        record = FUNCTIONS[name]
+        wanted = record.arguments
+        if wanted and len(arguments) != wanted and not (record.any_more and len(arguments) > wanted):
             raise OpSyntaxError(f"{name} takes {wanted} argument{'s' * (wanted > 1)}, not {len(arguments)}", code="E044",
                                 spans=(span,))
         if name == "where":
@@ -172,8 +173,9 @@ class Calls(TwoReadings):
             rest = tuple(self._plain(a, name, span) for a in arguments[1:])
             return self.checked(ex.Call("where", (self.checked(test), *rest), span=span))
         values = [self._plain(a, name, span) for a in arguments]
-        node = _rewritten(name, values, span)
-        return self.checked(node)
+        if name == "dot" and isinstance(values[1], ex.Nabla):
+            raise OpSyntaxError("∇ has nothing to act on", code="E022", spans=(span,), suggestion="write (u·∇)v")
+        return self.checked(_written_out(record, values, span))
 
     def _plain(self, argument: Argument, name: str, span: Span) -> ex.Node:
         if argument.relation:
@@ -215,20 +217,14 @@ def _terms(node: ex.Node) -> list[ex.Node]:
     return _terms(node.operand) if isinstance(node, ex.Neg) else [node]
 
 
-def _rewritten(name: str, values: list[ex.Node], span: Span) -> ex.Node:
-    """Functions that are short for others."""
+def _written_out(record: Function, values: list[ex.Node], span: Span) -> ex.Node:
+    """The value of a function, of which some are short for others."""
     one = ex.Num(Fraction(1), span=span)
-    reciprocal = {"sec": "cos", "csc": "sin", "cot": "tan", "sech": "cosh", "csch": "sinh", "coth": "tanh"}
-    if name in reciprocal:
-        return ex.Div(one, ex.Call(reciprocal[name], (values[0],), span=span), span=span)
-    if name == "erfc":
-        return ex.Add((one, ex.Neg(ex.Call("erf", (values[0],), span=span), span=span)), span=span)
-    if name in ("min", "max"):
-        node = values[0]
-        for value in values[1:]:
-            node = ex.Call(name, (node, value), span=span)
-        return node
-    if name == "dot" and isinstance(values[1], ex.Nabla):
-        raise OpSyntaxError("∇ has nothing to act on", code="E022", spans=(span,), suggestion="write (u·∇)v")
-    assert name in ELEMENTARY or name in {target for target, _ in FUNCTIONS.values()}, name
-    return ex.Call(name, tuple(values), span=span)
+    if record.reciprocal_of:
+        return ex.Div(one, ex.Call(record.reciprocal_of, (values[0],), span=span), span=span)
+    if record.one_minus:
+        return ex.Add((one, ex.Neg(ex.Call(record.one_minus, (values[0],), span=span), span=span)), span=span)
+    while record.any_more and len(values) > record.arguments:
+        first, rest = values[: record.arguments], values[record.arguments :]
+        values = [ex.Call(record.name, tuple(first), span=span), *rest]
+    return ex.Call(record.name, tuple(values), span=span)

@@ -15,7 +15,7 @@ from opdsl.grammar.declarations import INDEX_LETTERS
 from opdsl.grammar.lexemes import Ident, Lexeme
 from opdsl.grammar.spellings import coordinate_suffix
 from opdsl.grammar.suspicious_names import is_word, run_together, suspicion
-from opdsl.grammar.vocabulary import BIHARMONIC, FUNCTIONS, NABLAS, OPERATORS, REAL_PART, RESERVED
+from opdsl.grammar.vocabulary import BIHARMONIC, FUNCTIONS, NABLAS, ONLY_COMPLEX, OPERATORS, RESERVED
 from opdsl.language.declarations import USUAL_COORDINATES, Declarations, FieldDecl, ParamDecl
 
 _PREFIXES = ("PARTIAL", "QUOTIENT", "NABLA", "DELTA", "BOX", "DIV", "CURL", "GRAD")
@@ -215,7 +215,7 @@ class _Worker:
         if not ident.subs:
             if base in _CONSTANTS:
                 return not direct
-            if base in REAL_PART and not self.complex:
+            if base in ONLY_COMPLEX and not self.complex:
                 return False
             if base in FUNCTIONS or base in BIHARMONIC or base in RESERVED or base == "e":
                 return True

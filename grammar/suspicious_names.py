@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from opdsl.grammar.declarations import GREEK, split_names
+from opdsl.grammar.vocabulary import ONLY_COMPLEX
 
 # Words of the sentence around an equation.
 _WORDS = frozenset("in on at for if then else and or with when from to".split())
@@ -57,11 +58,11 @@ def suspicion(
     base = name.partition("_")[0]
     if base in _ABSENT and (base != "inf" or base != name):
         return f"looks like {_ABSENT[base]}, which are not part of the language", f'declare params="{name}" if it is a name'
-    if base in operators and base != name and base not in ("Re", "Im"):
+    if base in operators and base != name and base not in ONLY_COMPLEX:
         return "looks like a function with a subscript", f'write {base}(…), or declare params="{name}"'
     if match := re.fullmatch(r"(\D+)(\d+)", name):
         function, digits = match.groups()
-        if function in operators and function not in ("Re", "Im"):
+        if function in operators and function not in ONLY_COMPLEX:
             other = f"{function}(…)/{function}({digits})" if function in ("log", "ln") else f"{function}({digits} …)"
             return "looks like a function", f'write {other}, or declare params="{name}"'
     near = [o for o in operators if len(o) > 2 and o.lower() == name.lower()]

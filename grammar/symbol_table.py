@@ -18,7 +18,7 @@ from opdsl.grammar.lexemes import Ident, Lexeme
 from opdsl.grammar.spellings import coordinate_suffix
 from opdsl.grammar.suspicious_names import is_word
 from opdsl.grammar.unknown_names import Scope
-from opdsl.grammar.vocabulary import BIHARMONIC, FUNCTIONS, NABLAS, REAL_PART, RESERVED
+from opdsl.grammar.vocabulary import BIHARMONIC, FUNCTIONS, NABLAS, ONLY_COMPLEX, RESERVED
 from opdsl.language import tree as ex
 from opdsl.language.declarations import Declarations
 
@@ -261,8 +261,8 @@ class Classifier(Scope):
         return ex.Coord(name, span=span)
 
     def _plain(self, name: str, span: Span, before_paren: bool) -> tuple[str, object]:
-        if name in FUNCTIONS and (self.has_complex or name not in REAL_PART):
-            return ("FUNCTION" if before_paren else "PREFIX"), FUNCTIONS[name][0]
+        if name in FUNCTIONS and (self.has_complex or name not in ONLY_COMPLEX):
+            return ("FUNCTION" if before_paren else "PREFIX"), FUNCTIONS[name].name
         if name in NABLAS and (name != "dn" or before_paren):
             operator = ex.Nabla(NABLAS[name], span=span)
             return ("FUNCTION" if before_paren else "PREFIX"), operator

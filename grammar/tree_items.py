@@ -9,6 +9,7 @@ from typing import Any
 from opdsl.errors import LanguageError, OpLimitError, Span
 from opdsl.grammar.symbol_table import Classified, Classifier
 from opdsl.language import tree as ex
+from opdsl.language.functions import FUNCTIONS
 from opdsl.language.operator_application import is_operator
 
 MAX_TREE_DEPTH = 150
@@ -102,7 +103,7 @@ class Stage:
                 shift = {"grad": 1, "jac": 1, "hess": 2, "div": -1}.get(name, 0)
                 return (rank > shift and self.has_rank(operand, rank - shift)) or (name == "hess" and rank == 2)
             case ex.Call(name=name):
-                return name in ("outer", "sym", "skew", "dev", "transpose", "inv") and rank == 2
+                return name in FUNCTIONS and FUNCTIONS[name].rank == rank
             case ex.Add() | ex.Mul() | ex.Neg() | ex.Div():
                 return any(self.has_rank(child, rank) for child in ex.children(node))
         return False

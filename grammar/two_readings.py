@@ -12,12 +12,11 @@ from itertools import pairwise
 from opdsl.errors import OpSyntaxError, Span
 from opdsl.grammar.symbol_table import Classified, Classifier
 from opdsl.grammar.tree_items import Item, Postfix, Prefix, Stage, calls_user, has_field, span_of
+from opdsl.grammar.vocabulary import FUNCTIONS
 from opdsl.language import tree as ex
 from opdsl.language.functions import ELEMENTARY
 from opdsl.language.operator_application import is_operator
 
-# Linear, so that a quotient by a number is the same inside and outside.
-_LINEAR = frozenset("tr sym skew dev transpose perp conj re im".split())
 _SHOWN = 40
 
 
@@ -100,7 +99,8 @@ class TwoReadings(Stage):
         bottom = factors[0]
         self._power_before_slash(top, slash, bottom)
         name, head, argument = self.bare_functions.get(id(top), ("", "", ""))
-        if name and (name not in _LINEAR or has_field(bottom)):
+        # A quotient by a number is the same inside and outside of a linear function.
+        if name and (not FUNCTIONS[name].linear or has_field(bottom)):
             below = self.written(bottom)
             raise OpSyntaxError(
                 f"{name} without parentheses before a quotient has two readings", code="E035",
@@ -243,5 +243,5 @@ def _is_flux(node: ex.Node) -> bool:
         case ex.Mul(factors=many):
             return any(_is_flux(factor) for factor in many)
         case ex.Call(name=name, args=args):
-            return name in _LINEAR and _is_flux(args[0])
+            return name in FUNCTIONS and FUNCTIONS[name].linear and _is_flux(args[0])
     return False

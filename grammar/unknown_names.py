@@ -8,7 +8,7 @@ from opdsl.errors import LanguageError, OpNameError, OpSyntaxError, Span, did_yo
 from opdsl.grammar.declarations import GREEK, split_names
 from opdsl.grammar.lexemes import Ident
 from opdsl.grammar.suspicious_names import is_word, suspicion
-from opdsl.grammar.vocabulary import OPERATORS, REAL_PART
+from opdsl.grammar.vocabulary import ONLY_COMPLEX, OPERATORS
 from opdsl.language.declarations import Declarations
 
 _HINTS = {
@@ -49,7 +49,7 @@ class Scope:
         if before_paren:
             return OpNameError(
                 f"{name!r} is not declared: a function call {name}(…) or a product {name}*(…)?", code="E104", spans=(span,),
-                suggestion=(did_you_mean(name, OPERATORS, cutoff=0.8) if name not in REAL_PART else "")
+                suggestion=(did_you_mean(name, OPERATORS, cutoff=0.8) if name not in ONLY_COMPLEX else "")
                 or f"declare functions=\"{name}\" or params=\"{name}\"",
             )
         if len(name) > 1 and name[0] == "d" and (name[1:] in self.coords or name[1:] in self.vectors):

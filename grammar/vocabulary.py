@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from opdsl.language.functions import SPELT
+from opdsl.language.functions import SPELT, Function
 
-FUNCTIONS: dict[str, tuple[str, int]] = {
-    **{record.name: (record.name, record.arguments) for record in SPELT},
-    **{name: (record.name, record.arguments) for record in SPELT for name in record.spellings},
-}
-"""Name in the text → (name in the tree, number of arguments; 0 means any)."""
+FUNCTIONS: dict[str, Function] = {name: record for record in SPELT for name in (record.name, *record.spellings)}
+"""Name in the text → record."""
+ONLY_COMPLEX = frozenset(name for record in SPELT for name in record.only_complex)
 
 NABLAS = {
     "grad": "grad", "gradient": "grad", "div": "div", "divergence": "div", "curl": "curl", "rot": "curl",
@@ -17,6 +15,4 @@ NABLAS = {
 }  # fmt: skip
 BIHARMONIC = ("bilap", "biharmonic", "bilaplacian", "bilaplace")
 RESERVED = ("diff",)
-# Without a complex field Re is the Reynolds number.
-REAL_PART = ("Re", "Im")
 OPERATORS = (*NABLAS, *BIHARMONIC, *FUNCTIONS)

@@ -7,7 +7,9 @@ import pytest
 import sympy
 
 import opdsl
-from opdsl.grammar.symbol_table import FUNCTIONS as SPELLINGS
+from opdsl.grammar import parse_system
+from opdsl.grammar.vocabulary import FUNCTIONS as SPELLINGS
+from opdsl.language.calculus import expand
 from opdsl.language.functions import ELEMENTARY, FUNCTIONS, INTERNAL, SPELT
 
 X = sympy.Symbol("x")
@@ -54,3 +56,32 @@ def test_every_spelling_is_read_and_printed() -> None:
 
 def test_records_that_no_text_calls_are_internal() -> None:
     assert not {record.name for record in INTERNAL} & set(SPELLINGS)
+
+
+ARGUMENTS = {"perp": "w", "conj": "z", "re": "z", "im": "z", "atan2": "u, v", "min": "u, v", "max": "u, v"}
+TENSORS = {"coords": "x y", "fields": "u v w[2] s[2,2] z:complex"}
+
+
+@pytest.mark.parametrize("record", [r for r in SPELT if r.arguments == 1], ids=lambda r: r.name)
+def test_what_is_linear_lets_a_quotient_through(record: object) -> None:
+    name, tensor = record.name, record.tensor and record.name not in ("abs", "norm")  # type: ignore[attr-defined]
+    argument = ARGUMENTS.get(name, "s" if tensor else "u")
+
+    def meaning(text: str) -> object:
+        return expand(parse_system(text, **TENSORS)).equations[0].components  # type: ignore[arg-type]
+
+    assert record.linear == (meaning(f"{name}(-{argument}/3)") == meaning(f"-{name}({argument})/3"))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("record", [r for r in SPELT if r.tensor and r.arguments in (1, 2)], ids=lambda r: r.name)
+def test_the_rank_of_a_record_is_that_of_its_value(record: object) -> None:
+    """As far as it is the same for matrices and what else is taken."""
+    name, count = record.name, record.arguments  # type: ignore[attr-defined]
+    ranks = set()
+    for argument in ("u", "w", "s", "z"):
+        try:
+            ranks.add(len(expand(parse_system(f"{name}({', '.join([argument] * count)})", **TENSORS)).equations[0].shape))  # type: ignore[arg-type]
+        except opdsl.OpdslError:
+            continue
+    always = ranks == {2} or name == "outer"
+    assert (record.rank == 2) == always  # type: ignore[attr-defined]

@@ -15,10 +15,11 @@ from opdsl.grammar.declarations import MAX_DIMENSION, MAX_ORDER
 from opdsl.grammar.malformed import CONTEXT, OTHER, SYNTAX
 from opdsl.grammar.parse import MAX_EQUATIONS, MAX_NAMES, parse_system
 from opdsl.grammar.scanner import MAX_DEPTH, MAX_DIGITS, MAX_NAME, MAX_TEXT
-from opdsl.grammar.vocabulary import BIHARMONIC, FUNCTIONS, NABLAS
+from opdsl.grammar.vocabulary import BIHARMONIC, NABLAS
 from opdsl.language.calculus import conditions, expand
 from opdsl.language.calculus.expand import MAX_COMPONENTS
 from opdsl.language.calculus.sobolev import MAX_DERIVED
+from opdsl.language.functions import SPELT
 from opdsl.language.tree_text import equations_text
 
 
@@ -77,9 +78,9 @@ def _functions() -> Iterator[str]:
     yield from ("| arguments | functions |", "|---|---|")
     for count in (1, 2, 3, 0):
         names = []
-        for target in dict.fromkeys(t for t, n in FUNCTIONS.values() if n == count):
-            others = [name for name, (to, _) in FUNCTIONS.items() if to == target and name != target]
-            names.append(_code(target) + (f" ({', '.join(map(_code, others))})" if others else ""))
+        for record in (record for record in SPELT if record.arguments == count):
+            others = f" ({', '.join(map(_code, record.spellings))})" if record.spellings else ""
+            names.append(_code(record.name) + others)
         yield f"| {count or 'any number'} | {', '.join(names)} |"
 
 

@@ -26,6 +26,12 @@ class Function:
         entire: complex arguments are taken, split into real and imaginary part.
         tensor: takes or returns vectors and matrices, or has a rule of its own for complex values.
         letters: components with free index letters may be arguments.
+        linear: f(a/2) = f(a)/2.
+        rank: of the value, where it is the same for all arguments and not 0.
+        any_more: takes further arguments, from the left: ``min(a, b, c)`` is ``min(min(a, b), c)``.
+        only_complex: those of its names that are names of the language only beside a complex field: ``Re`` is the Reynolds number.
+        reciprocal_of: another function; texts with this one are read as its reciprocal.
+        one_minus: another function; texts with this one are read as 1 minus that.
         latex: the head, such as ``\\sin``; by default ``\\operatorname{name}``.
         bracket: LaTeX that holds the argument in place of ``{}``, such as ``\\sqrt{{{}}}``.
         infix: LaTeX between two arguments.
@@ -42,6 +48,12 @@ class Function:
     entire: bool = False
     tensor: bool = False
     letters: bool = False
+    linear: bool = False
+    rank: int = 0
+    any_more: bool = False
+    only_complex: tuple[str, ...] = ()
+    reciprocal_of: str = ""
+    one_minus: str = ""
     latex: str = ""
     bracket: str = ""
     infix: str = ""
@@ -120,32 +132,36 @@ _ELEMENTARY = (
     Function(name="heaviside", derivative=lambda e, x: e.ZERO, at_zero=0, sympy="Heaviside", to_sympy=lambda s, a: s.Heaviside(a, 0),
              values=_step),
     Function(name="atan2", arguments=2, spellings=("arctan2",), values=lambda xp, a, b: xp.atan2(a, b)),
-    Function(name="min", arguments=2, spellings=("minimum",), tensor=True, letters=True, latex=r"\min", sympy="Min",
+    Function(name="min", arguments=2, spellings=("minimum",), tensor=True, letters=True, any_more=True, latex=r"\min", sympy="Min",
              values=lambda xp, a, b: xp.minimum(a, b)),
-    Function(name="max", arguments=2, spellings=("maximum",), tensor=True, letters=True, latex=r"\max", sympy="Max",
+    Function(name="max", arguments=2, spellings=("maximum",), tensor=True, letters=True, any_more=True, latex=r"\max", sympy="Max",
              values=lambda xp, a, b: xp.maximum(a, b)),
 )  # fmt: skip
 
-# The grammar writes these as quotients and differences of others.
-_REWRITTEN = tuple(Function(name=name) for name in ("cot", "sec", "csc", "coth", "sech", "csch", "erfc"))
+# No tree holds these.
+_REWRITTEN = (
+    Function(name="cot", reciprocal_of="tan"), Function(name="sec", reciprocal_of="cos"), Function(name="csc", reciprocal_of="sin"),
+    Function(name="coth", reciprocal_of="tanh"), Function(name="sech", reciprocal_of="cosh"), Function(name="csch", reciprocal_of="sinh"),
+    Function(name="erfc", one_minus="erf"),
+)  # fmt: skip
 
 _TENSORS = (
     Function(name="dot", arguments=2, tensor=True, letters=True, infix=r"\cdot"),
     Function(name="cross", arguments=2, tensor=True, letters=True, infix=r"\times"),
-    Function(name="outer", arguments=2, tensor=True, letters=True, infix=r"\otimes"),
+    Function(name="outer", arguments=2, tensor=True, rank=2, letters=True, infix=r"\otimes"),
     Function(name="ddot", arguments=2, tensor=True, letters=True, infix=":"),
-    Function(name="tr", spellings=("trace",), tensor=True, letters=True),
-    Function(name="sym", tensor=True, letters=True),
-    Function(name="skew", tensor=True, letters=True),
-    Function(name="dev", tensor=True, letters=True),
+    Function(name="tr", spellings=("trace",), tensor=True, linear=True, letters=True),
+    Function(name="sym", tensor=True, linear=True, rank=2, letters=True),
+    Function(name="skew", tensor=True, linear=True, rank=2, letters=True),
+    Function(name="dev", tensor=True, linear=True, rank=2, letters=True),
     Function(name="det", tensor=True, latex=r"\det"),
-    Function(name="transpose", tensor=True, letters=True),
+    Function(name="transpose", tensor=True, linear=True, rank=2, letters=True),
     Function(name="norm", tensor=True, letters=True, bracket=r"\left|{}\right|"),
-    Function(name="inv", tensor=True),
-    Function(name="perp", tensor=True, letters=True),
-    Function(name="conj", tensor=True, letters=True),
-    Function(name="re", spellings=("Re",), tensor=True, letters=True),
-    Function(name="im", spellings=("Im",), tensor=True, letters=True),
+    Function(name="inv", tensor=True, rank=2),
+    Function(name="perp", tensor=True, linear=True, letters=True),
+    Function(name="conj", tensor=True, linear=True, letters=True),
+    Function(name="re", spellings=("Re",), only_complex=("Re",), tensor=True, linear=True, letters=True),
+    Function(name="im", spellings=("Im",), only_complex=("Im",), tensor=True, linear=True, letters=True),
     Function(name="where", arguments=3, tensor=True, letters=True),
     Function(name="vec", arguments=0, tensor=True, letters=True),
 )
