@@ -44,6 +44,17 @@ SUBSCRIPTS = dict(
 )
 
 
+def index_letters(text: str) -> str:
+    """The letters of a subscript that holds nothing but index letters; "" for any other.
+
+    Example:
+        >>> index_letters("i j"), index_letters("k,l"), index_letters("ix")
+        ('ij', 'kl', '')
+    """
+    letters = re.sub(r"[\s,]", "", text)
+    return letters if set(letters) <= INDEX_LETTERS else ""
+
+
 def fold(text: str) -> str:
     """Fold look-alike characters, one for one.
 

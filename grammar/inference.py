@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from opdsl.errors import OpNameError
-from opdsl.grammar.declarations import INDEX_LETTERS
+from opdsl.grammar.declarations import INDEX_LETTERS, index_letters
 from opdsl.grammar.lexemes import Ident, Lexeme
-from opdsl.grammar.spellings import coordinate_suffix
+from opdsl.grammar.meanings import OPERATORS, Kind, Place, Scope, SubscriptKind
 from opdsl.grammar.suspicious_names import is_word, run_together, suspicion
-from opdsl.grammar.vocabulary import BIHARMONIC, FUNCTIONS, NABLAS, ONLY_COMPLEX, OPERATORS, RESERVED
+from opdsl.grammar.vocabulary import RESERVED, WORDS
 from opdsl.language.declarations import USUAL_COORDINATES, Declarations, FieldDecl, ParamDecl
 
 _PREFIXES = ("PARTIAL", "QUOTIENT", "NABLA", "DELTA", "BOX", "DIV", "CURL", "GRAD")
@@ -92,8 +92,8 @@ def infer(
     found = worker.collect(lexemes)
     fields, params, notes = list(declarations.fields), list(declarations.params), []
     ambiguous: set[str] = set()
-    refused = {name for name, found_ in (("D", _material(lexemes, worker.coords)), ("delta", _functional(lexemes))) if found_}
-    known = {*worker.declared, *(n for n, use in found.items() if use.differentiated or not use.called)}
+    refused = {name for name, found_ in (("D", _material(lexemes, worker.names.coords)), ("delta", _functional(lexemes))) if found_}
+    known = {*worker.names.declared, *(n for n, use in found.items() if use.differentiated or not use.called)}
     unknowns = [f.name for f in declarations.fields] + [n for n, use in found.items() if use.differentiated]
     for name, use in found.items():
         if use.differentiated:
@@ -106,7 +106,7 @@ def infer(
             ambiguous.add(name)
         elif name in refused or is_word(name) or run_together(name, unknowns, known):
             continue  # the classifier says why
-        elif suspicion(name, worker.coords, unknowns, known, OPERATORS):
+        elif suspicion(name, worker.names.coords, unknowns, known, WORDS):
             continue
         elif "params" not in declarations.given or (name == "n" and not n_is_index):
             shape = ("d",) * use.rank if use.rank else None
@@ -158,14 +158,7 @@ def _opening(lexemes: Sequence[Lexeme], k: int) -> int:
 
 class _Worker:
     def __init__(self, declarations: Declarations, definitions: Sequence[str]) -> None:
-        self.coords = [c.name for c in declarations.coords if c.size is None]
-        self.vectors = {c.name for c in declarations.coords if c.size is not None}
-        self.declared = {
-            *self.coords, *self.vectors, *declarations.functions, *definitions,
-            *(f.name for f in declarations.fields), *(p.name for p in declarations.params),
-        }  # fmt: skip
-        self.params = {p.name for p in declarations.params}
-        self.complex = any(f.complex for f in declarations.fields)
+        self.names = Scope(declarations, definitions)
         self.found: dict[str, Found] = {}
         self.ranks: dict[str, int] = {}
         self.at = 0
@@ -180,14 +173,14 @@ class _Worker:
             ident, self.at = lexeme.value, k
             if k and lexemes[k - 1].kind == "LET":
                 continue
-            if self._is_known(ident, lexemes, k, k in direct):
+            if self._is_known(ident, Place(lexemes, k), k in direct):
                 continue
             if not ident.subs:
                 self._use(ident.base, differentiated=k in direct, called=self._is_call(lexemes, k))
             elif not self._suffixed(ident, k in direct):
                 later.append((ident, k))
         for ident, k in later:
-            if ident.base in self.found or ident.base in self.declared:
+            if ident.base in self.found or ident.base in self.names.declared:
                 continue  # the classifier explains the suffix
             self.at = k
             self._use(ident.full, differentiated=k in direct, called=self._is_call(lexemes, k))
@@ -201,83 +194,52 @@ class _Worker:
         use.rank = max(use.rank, rank)
         use.called |= called
 
-    def _is_known(self, ident: Ident, lexemes: Sequence[Lexeme], k: int, direct: bool) -> bool:
-        base = ident.base
-        if ident.full in self.declared:
-            return True
-        for cut in range(len(ident.subs)):
-            known = "_".join([base, *(text for text, _ in ident.subs[:cut])])
-            if known in self.declared:
-                letters = re.sub(r"[\s,]", "", ident.subs[cut][0].partition(",")[0])
-                if known in self.params and letters and set(letters) <= INDEX_LETTERS | set("0123456789"):
-                    self.ranks[known] = max(self.ranks.get(known, 0), 1 if letters.isdecimal() else len(letters))
-                return True
-        if not ident.subs:
-            if base in _CONSTANTS:
-                return not direct
-            if base in ONLY_COMPLEX and not self.complex:
-                return False
-            if base in FUNCTIONS or base in BIHARMONIC or base in RESERVED or base == "e":
-                return True
-            if base in NABLAS:
-                return base != "dn" or (k + 1 < len(lexemes) and lexemes[k + 1].kind == "LPAR")
-            follows = lexemes[k + 1] if k + 1 < len(lexemes) else None
-            if base == "D":
-                return follows is not None and follows.kind in ("SUPER", "POWER")
-            if base == "i" and self.complex:
-                return True
-            if base[0] == "d" and len(base) > 1 and follows is not None and follows.kind == "LPAR":
-                return self._coordinates(base[1:], False)
-            return False
-        text = ident.subs[0][0]
-        letters = re.sub(r"[\s,]", "", text)
-        indices = bool(letters) and set(letters) <= INDEX_LETTERS
-        return (
-            base in ("d", "partial")
-            or (base == "delta" and indices)
-            or (base in ("epsilon", "eps") and indices and len(letters) == 3)
-            or (base == "e" and (text.isdecimal() or text in self.coords))
-            or (base == "x" and indices and len(letters) == 1)
-            or (base == "I" and indices and len(letters) == 2)
-        )
-
-    def _coordinates(self, text: str, repeats: bool) -> bool:
-        try:
-            return bool(self.coords) and coordinate_suffix(text, self.coords, repeats=repeats) is not None
-        except ValueError:
-            return True
+    def _is_known(self, ident: Ident, place: Place, direct: bool) -> bool:
+        meaning = self.names.meaning(ident, place)
+        if meaning.kind in (Kind.PART, Kind.PART_OR_OPERATOR) and meaning.name in self.names.params:
+            letters = re.sub(r"[\s,]", "", meaning.rest[0][0].partition(",")[0])
+            if letters and set(letters) <= INDEX_LETTERS | set("0123456789"):
+                self.ranks[meaning.name] = max(self.ranks.get(meaning.name, 0), 1 if letters.isdecimal() else len(letters))
+        if meaning.kind is Kind.CONSTANT and meaning.name in _CONSTANTS:
+            return not direct
+        if meaning.kind is Kind.UNKNOWN:
+            return ident.base in self.names.declared or ident.full in RESERVED
+        return meaning.kind is not Kind.TRANSPOSE
 
     def _suffixed(self, ident: Ident, direct: bool) -> bool:
         """Note a name with a suffix; False if only its whole can be a name."""
         text, braces = ident.subs[0]
-        head, comma, tail = text.partition(",")
-        letters = re.sub(r"\s", "", head)
-        if self._coordinates(text, braces):
+        if self._differentiates(text, braces):
             # D_x u may be a derivative, D_x u_xx a diffusivity: neither is inferred.
             if ident.base != "D":
                 self._use(ident.base, differentiated=True)
             return True
-        differentiated = direct or bool(comma and tail) or any(self._coordinates(t, b) for t, b in ident.subs[1:])
-        if letters and set(letters) <= INDEX_LETTERS:
+        head, comma, tail = text.partition(",")
+        if letters := index_letters(head):
+            differentiated = direct or bool(comma and tail) or any(self._differentiates(t, b) for t, b in ident.subs[1:])
             self._use(ident.base, differentiated=differentiated, rank=len(letters))
             return True
-        if comma and not letters:
+        if comma and not head.strip():
             self._use(ident.base, differentiated=True)
             return True
-        if len(ident.subs) > 1 and self._coordinates(*ident.subs[-1]):
+        if len(ident.subs) > 1 and self._differentiates(*ident.subs[-1]):
             # ``w_in2_x``: the name itself has a subscript that is neither a coordinate nor an index.
             self._use(Ident(ident.base, ident.subs[:-1]).full, differentiated=True)
             return True
         return False
+
+    def _differentiates(self, text: str, braces: bool) -> bool:
+        return self.names.subscript(text, braces=braces)[0] in (SubscriptKind.COORDINATES, SubscriptKind.TWO_WAYS)
 
     def _is_call(self, lexemes: Sequence[Lexeme], k: int) -> bool:
         """``name (`` with anything but a list of coordinates or a restriction."""
         if k + 1 >= len(lexemes) or lexemes[k + 1].kind != "LPAR":
             return False
         at = k + 2
+        coordinates = {*self.names.coords, *self.names.vectors}
         while at < len(lexemes) and lexemes[at].kind in ("NAME", "COMMA"):
             value = lexemes[at].value
-            if lexemes[at].kind == "NAME" and not (isinstance(value, Ident) and value.full in {*self.coords, *self.vectors}):
+            if lexemes[at].kind == "NAME" and not (isinstance(value, Ident) and value.full in coordinates):
                 return True
             at += 1
         return at >= len(lexemes) or lexemes[at].kind not in ("RPAR", "EQUALS")
@@ -347,18 +309,6 @@ class _Worker:
 
     def _is_prefix(self, lexemes: Sequence[Lexeme], k: int) -> bool:
         lexeme = lexemes[k]
-        if lexeme.kind in _PREFIXES:
-            return True
-        if lexeme.kind != "NAME" or not isinstance(lexeme.value, Ident):
-            return False
-        ident = lexeme.value
-        if ident.full in self.declared:
-            return False
-        if ident.subs:
-            return ident.base in ("d", "partial") and ident.base not in self.declared
-        follows = lexemes[k + 1].kind if k + 1 < len(lexemes) else ""
-        if ident.base == "D":
-            return follows in ("SUPER", "POWER")
-        if ident.base[0] == "d" and follows == "LPAR" and self._coordinates(ident.base[1:], False):
-            return True
-        return ident.base in NABLAS or ident.base in BIHARMONIC or (ident.base == "diff" and follows == "LPAR")
+        if isinstance(lexeme.value, Ident):
+            return lexeme.kind == "NAME" and self.names.meaning(lexeme.value, Place(lexemes, k)).kind in OPERATORS
+        return lexeme.kind in _PREFIXES

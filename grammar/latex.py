@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from opdsl.errors import LanguageError, OpLimitError, OpSyntaxError, Span
 from opdsl.grammar.declarations import GREEK
-from opdsl.grammar.vocabulary import BIHARMONIC, FUNCTIONS, NABLAS
+from opdsl.grammar.vocabulary import FUNCTIONS, NABLAS, RESERVED, WORDS
 
 _SYMBOLS = {
     "partial": "∂", "nabla": "∇", "Delta": "Δ", "triangle": "Δ", "cdot": "·", "times": "×", "otimes": "⊗", "hbar": "ħ",
@@ -160,7 +160,7 @@ class _Latex:
             out.extend((c, at) for c in "let ")
             return match.end()
         whole = run in self.declared or any(name.startswith(run + "_") and re.match(r"_", after) for name in self.declared)
-        known = run in FUNCTIONS or run in NABLAS or run in BIHARMONIC or run == "where" or run == "diff"
+        known = run in WORDS or run in RESERVED
         label = re.match(r"\s*:(?!=)", after) and not _something(out, since=";")
         derivative = run[0] == "d" and len(run) > 1 and re.match(r"\s*\(", after)
         digits = re.match(r"[0-9]+", after)

@@ -15,9 +15,10 @@ from opdsl.grammar import declarations, normal
 from opdsl.grammar.inference import infer, infer_coords
 from opdsl.grammar.lark_parser import parser
 from opdsl.grammar.latex import translate
+from opdsl.grammar.letters import letters_of_derivatives, letters_used, n_is_index
 from opdsl.grammar.lexemes import Ident, Lexeme
 from opdsl.grammar.scanner import Scanner
-from opdsl.grammar.symbol_table import Classified, Classifier, _letters_used, n_is_index
+from opdsl.grammar.symbol_table import Classified, Classifier
 from opdsl.grammar.syntax_errors import explain, stop_key
 from opdsl.grammar.transformer import Builder
 from opdsl.language import tree as ex
@@ -118,7 +119,7 @@ class _Parse:
         origin: Sequence[Span] | None = [Span(k, k + 1) for k in range(self.start, len(self.text))] if self.start else None
         if re.search(r"\\[A-Za-z(\[,;:!{}|\\]|^\s*\$.*\$[\s.,;]*\Z", body, re.DOTALL):
             try:
-                body, places = translate(body, _names_of(decls), decls.time or "t", [c.name for c in decls.coords])
+                body, places = translate(body, decls.names, decls.time or "t", [c.name for c in decls.coords])
             except LanguageError as error:
                 error.spans = tuple(Span(s.start + self.start, s.stop + self.start) for s in error.spans)
                 raise
@@ -127,19 +128,19 @@ class _Parse:
         if not any(lexeme.kind != "SEP" for lexeme in lexemes):
             raise self._all(OpSyntaxError("the text is empty", code="E004", suggestion="write an operator such as laplace(u)"))
         definitions = _definitions(lexemes)
-        declared = _names_of(decls)
+        declared = decls.names
         own = {p.name for p in decls.params}
         others = [x for x in lexemes if not (isinstance(x.value, Ident) and x.value.full in own)]
-        letters = _letters_used(others) | _partial_letters(lexemes)
+        letters = letters_used(others) | letters_of_derivatives(lexemes)
         decls = replace(decls, params=declarations.index_suffixes(decls.params, letters))
-        inference = infer(decls, lexemes, definitions, n_is_index=n_is_index(lexemes, {*_names_of(decls), *definitions}))
+        inference = infer(decls, lexemes, definitions, n_is_index=n_is_index(lexemes, {*decls.names, *definitions}))
         decls = inference.declarations
         declarations.check_distinct(decls)
         if len(decls.fields) + len(decls.params) > MAX_NAMES:
             raise OpLimitError(f"more than {MAX_NAMES} names", code="E309")
         classifier = Classifier(
             decls, definitions=definitions, ambiguous=inference.ambiguous, only_before_operators=inference.only_before_operators,
-            inferred=_names_of(decls) - declared,
+            inferred=decls.names - declared,
         )  # fmt: skip
         tokens = classifier.run(lexemes)
         self.errors += classifier.errors
@@ -186,7 +187,7 @@ class _Parse:
         )
         scanner = Scanner(
             body, tensors=tensors, coords=known, vectors=frozenset(c.name for c in decls.coords if c.size is not None),
-            declared=_names_of(decls) | frozenset(map(declarations.ascii_name, _DEFINED.findall(body))), origin=origin,
+            declared=decls.names | frozenset(map(declarations.ascii_name, _DEFINED.findall(body))), origin=origin,
         )  # fmt: skip
         lexemes = scanner.scan()
         self.errors += scanner.errors
@@ -250,7 +251,7 @@ class _Parse:
 
     def _check_definitions(self, definitions: list[ex.Definition], decls: Declarations) -> None:
         known: set[str] = set()
-        taken = _names_of(decls)
+        taken = decls.names
         for definition in definitions:
             for node in ex.walk(definition.value):
                 if isinstance(node, ex.Ref) and node.name not in known:
@@ -339,27 +340,9 @@ def _joined(errors: Sequence[LanguageError]) -> LanguageError:
     return unique[0] if len(unique) == 1 else OpErrors(unique)
 
 
-def _names_of(decls: Declarations) -> frozenset[str]:
-    return frozenset(
-        [*(f.name for f in decls.fields), *(p.name for p in decls.params), *decls.functions, *(c.name for c in decls.coords)]
-    )
-
-
 def _definitions(lexemes: Sequence[Lexeme]) -> list[str]:
     return [
         following.value.full
         for lexeme, following in pairwise(lexemes)
         if lexeme.kind == "LET" and isinstance(following.value, Ident)
     ]
-
-
-def _partial_letters(lexemes: Sequence[Lexeme]) -> frozenset[str]:
-    found: set[str] = set()
-    for lexeme in lexemes:
-        if lexeme.kind == "PARTIAL":
-            found |= set(lexeme.value[0])  # type: ignore[index]
-        elif lexeme.kind == "NAME" and isinstance(lexeme.value, Ident) and lexeme.value.base in ("d", "partial"):
-            found |= set("".join(text for text, _ in lexeme.value.subs))
-        elif lexeme.kind == "QUOTIENT":
-            found |= {str(which) for name, which in lexeme.value if name is None}  # type: ignore[attr-defined]
-    return frozenset(found) & declarations.INDEX_LETTERS

@@ -1,9 +1,4 @@
-"""Lexemes → terminals of the grammar: what every name means, given what is declared or inferred.
-
-Binding rules of names, in this order: a declared name wins, whatever it looks like; then a derivative or component of a declared
-name (``u_xx``, ``u_0``, ``a_ij``); then operators and functions of the fixed table; then constants. What is left is inferred
-where that is unambiguous, or is an error with a suggestion.
-"""
+"""Lexemes → terminals of the grammar: what every name means becomes a terminal and a node of the tree."""
 
 from __future__ import annotations
 
@@ -13,14 +8,17 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span
-from opdsl.grammar.declarations import GREEK, INDEX_LETTERS, MAX_ORDER
+from opdsl.grammar.declarations import GREEK, INDEX_LETTERS, MAX_ORDER, index_letters
+from opdsl.grammar.letters import n_is_index
 from opdsl.grammar.lexemes import Ident, Lexeme
-from opdsl.grammar.spellings import coordinate_suffix
+from opdsl.grammar.meanings import Kind, Place, SubscriptKind
+from opdsl.grammar.spellings import Subscripts
 from opdsl.grammar.suspicious_names import is_word
-from opdsl.grammar.unknown_names import Scope
-from opdsl.grammar.vocabulary import BIHARMONIC, FUNCTIONS, NABLAS, ONLY_COMPLEX, RESERVED
+from opdsl.grammar.unknown_names import UnknownNames
 from opdsl.language import tree as ex
 from opdsl.language.declarations import Declarations
+
+_INDEXED = (Kind.PARTIAL, Kind.IDENTITY, Kind.PERMUTATION, Kind.UNIT, Kind.POSITION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +30,16 @@ class Classified:
     payload: object = None
 
 
-class Classifier(Scope):
+class Classifier(UnknownNames):
     """Turns the lexemes of one text into terminals."""
 
     def __init__(
         self, declarations: Declarations, *, definitions: Sequence[str] = (), ambiguous: frozenset[str] = frozenset(),
         only_before_operators: frozenset[str] = frozenset(), inferred: Collection[str] = (),
     ) -> None:
+        super().__init__(declarations, definitions, inferred)
         self.ambiguous = ambiguous
         self.only_before_operators = only_before_operators
-        super().__init__(declarations, definitions)
-        self.inferred = inferred
         self.errors: list[LanguageError] = []
         self.warnings: list[str] = []
 
@@ -52,10 +49,8 @@ class Classifier(Scope):
         out: list[Classified] = []
         self.n_is_index = n_is_index(lexemes, self.declared - {*self.inferred})
         for k, lexeme in enumerate(lexemes):
-            following = lexemes[k + 1] if k + 1 < len(lexemes) else None
-            before = lexemes[k - 1] if k else None
             try:
-                self._one(lexeme, following, before, out)
+                self._one(lexeme, Place(lexemes, k), out)
             except LanguageError as error:
                 if not error.spans:
                     error.spans = (lexeme.span,)
@@ -64,38 +59,34 @@ class Classifier(Scope):
                 out.append(Classified("VALUE", lexeme, ex.Num(Fraction(1), span=lexeme.span)))
         return out
 
-    def _one(self, lexeme: Lexeme, following: Lexeme | None, before: Lexeme | None, out: list[Classified]) -> None:
-        before_paren = following is not None and following.kind == "LPAR"
+    def _one(self, lexeme: Lexeme, place: Place, out: list[Classified]) -> None:
         match lexeme.kind:
             case "NAME":
                 assert isinstance(lexeme.value, Ident)
-                if before is not None and before.kind == "LET":
-                    out.append(Classified("VALUE", lexeme, lexeme.value.full))
+                full = lexeme.value.full
+                if place.before == "LET":
+                    out.append(Classified("VALUE", lexeme, full))
                     return
-                if following is not None and following.kind == "PRIME" and lexeme.value.full in self.functions:
-                    raise OpNameError(f"the derivative of the function {lexeme.value.full!r} has no notation", code="E109",
-                                      suggestion=f"declare one more function for it: functions=\"{lexeme.value.full} …\"")
-                if lexeme.value.full == "T" and raised(out) and ("T" not in self.declared or "T" in self.inferred):
-                    # A power or the transpose: what it stands on tells.
-                    out.append(Classified("VALUE", lexeme, ex.Const("T", span=lexeme.span)))
-                    return
-                if raised(out) and len(full := lexeme.value.full) > 1 and full not in self.declared and set(full) <= INDEX_LETTERS:
+                if place.following == "PRIME" and full in self.functions:
+                    raise OpNameError(f"the derivative of the function {full!r} has no notation", code="E109",
+                                      suggestion=f"declare one more function for it: functions=\"{full} …\"")
+                if place.raised and len(full) > 1 and full not in self.declared and index_letters(full):
                     raise OpNameError(f"{full!r} is not declared; an upper index?", code="E102", spans=(lexeme.span,),
                                       suggestion=f"indices stand below: write a_{full}")
-                kind, payload = self.name(lexeme.value, lexeme.span, before_paren)
+                kind, payload = self.name(lexeme.value, place, lexeme.span)
                 out.append(Classified(kind, lexeme, payload))
             case "PARTIAL":
                 assert isinstance(lexeme.value, tuple)
                 operator = self.partial(lexeme.value[0], lexeme.value[1], lexeme.span)
                 out.append(Classified("PREFIX", lexeme, _repeat(operator, lexeme.value[2], lexeme.span)))
             case "QUOTIENT":
-                kind = "QUOTIENT_OF" if following is not None and following.kind == "OPEN" else "PREFIX"
+                kind = "QUOTIENT_OF" if place.following == "OPEN" else "PREFIX"
                 out.append(Classified(kind, lexeme, self._quotient(lexeme.value, lexeme.span)))  # type: ignore[arg-type]
             case "NABLA":
-                if following is not None and following.kind == "SUB":
-                    assert isinstance(following.value, tuple)
-                    text, braces = following.value
-                    out.append(Classified("PREFIX", lexeme, self.partial(text, braces, following.span)))
+                if place.following == "SUB":
+                    below = place.lexemes[place.at + 1]
+                    assert isinstance(below.value, tuple)
+                    out.append(Classified("PREFIX", lexeme, self.partial(below.value[0], below.value[1], below.span)))
                     return
                 out.append(Classified("PREFIX", lexeme, ex.Nabla("grad", span=lexeme.span)))
             case "BOX":
@@ -106,9 +97,9 @@ class Classifier(Scope):
                 out.append(Classified("PREFIX", lexeme, ex.Nabla("laplace", span=lexeme.span)))
             case "DIV" | "CURL" | "GRAD":
                 out.append(Classified("PREFIX", lexeme, ex.Nabla(lexeme.kind.lower(), span=lexeme.span)))
-            case "SUB" if before is not None and before.kind == "NABLA":
+            case "SUB" if place.before == "NABLA":
                 return
-            case "SUB" if before is not None and before.kind == "DELTA":
+            case "SUB" if place.before == "DELTA":
                 raise OpSyntaxError(
                     "Δ takes no subscript", code="E026", suggestion="write d_xx + d_yy, or declare the other coordinate as time"
                 )
@@ -181,30 +172,27 @@ class Classifier(Scope):
         """Resolve the subscript of ``d_…`` or ``∂_…``: coordinates, components, index letters or the normal."""
         if not text:
             raise OpSyntaxError("the derivative names no coordinate", code="E020", suggestion="write d_x")
-        names = [*self.coords]
-        try:
-            split = coordinate_suffix(text, names, repeats=braces) if names else None
-        except ValueError:
-            raise OpNameError(f"{text!r} splits into coordinates in two ways", code="E108",
-                              suggestion="separate them: d_{x y}") from None
-        if split is not None:
-            return ex.Partial(tuple((name, None) for name in split), span=span)
-        if text in self.vectors:
+        kind, axes = self.subscript(text, braces=braces)
+        if kind is SubscriptKind.TWO_WAYS:
+            raise OpNameError(f"{text!r} splits into coordinates in two ways", code="E108", suggestion="separate them: d_{x y}")
+        if kind is SubscriptKind.COORDINATES:
+            return ex.Partial(tuple((name, None) for name in axes), span=span)
+        if kind is SubscriptKind.VECTOR:
             return ex.Nabla("grad", span=span)
         components = self._components(text)
         if components is not None:
             return ex.Partial(components, span=span)
         if text == "n" and not self.n_is_index:
             return self._along_the_normal(span)
-        letters = re.sub(r"[\s,]", "", text)
-        if letters and set(letters) <= INDEX_LETTERS:
-            return ex.Partial(tuple((None, letter) for letter in letters), span=span)
+        if indices := index_letters(text):
+            return ex.Partial(tuple((None, letter) for letter in indices), span=span)
         if text.isdecimal():
             raise OpNameError(f"the coordinates have names ({', '.join(self.coords)}), not numbers", code="E103",
                               suggestion=f"write d_{self.coords[0]}" if self.coords else None)
-        if letters in GREEK.values() or set(letters).isdisjoint("".join(names)):
+        letters, known = re.sub(r"[\s,]", "", text), "".join(self.coords)
+        if letters in GREEK.values() or set(letters).isdisjoint(known):
             raise self.unknown_coordinate(text)
-        bad = next((c for c in letters if c not in "".join(names)), letters)
+        bad = next((c for c in letters if c not in known), letters)
         raise self.unknown_coordinate(text if len(text) < 2 or bad == letters else bad)
 
     def _components(self, text: str) -> tuple[tuple[str | None, int | str | None], ...] | None:
@@ -229,107 +217,89 @@ class Classifier(Scope):
         return tuple(out)
 
     # ------------------------------------------------------------------------------ names
-    def name(self, ident: Ident, span: Span, before_paren: bool) -> tuple[str, object]:
+    def name(self, ident: Ident, place: Place, span: Span) -> tuple[str, object]:
         """Return the terminal and its payload."""
-        full = ident.full
-        if full in self.declared:
-            self._warn_shadowing(ident, full)
-            if full in self.functions:
-                if before_paren:
-                    return "FUNCTION", full
-                raise OpSyntaxError(f"the function {full!r} needs its argument", code="E027", spans=(span,),
-                                    suggestion=f"write {full}(…)")
-            return "VALUE", self._declared(full, span)
-        if not ident.subs:
-            return self._plain(ident.base, span, before_paren)
-        return self._suffixed(ident, span, before_paren)
-
-    def _warn_shadowing(self, ident: Ident, full: str) -> None:
-        if ident.subs and ident.base in self.fields and full not in self.definitions:
-            split = self._split(ident.subs[0][0], ident.subs[0][1])
-            if split and len(ident.subs) == 1:
-                self.warnings.append(f"{full} is the declared name, not a derivative of {ident.base}; write d_{ident.subs[0][0]} "
-                                     f"{ident.base} for the derivative")
-
-    def _declared(self, name: str, span: Span) -> ex.Node:
-        if name in self.definitions:
-            return ex.Ref(name, span=span)
-        if name in self.fields:
-            return ex.Field(name, span=span)
-        if name in self.params:
-            return ex.Param(name, span=span)
-        return ex.Coord(name, span=span)
-
-    def _plain(self, name: str, span: Span, before_paren: bool) -> tuple[str, object]:
-        if name in FUNCTIONS and (self.has_complex or name not in ONLY_COMPLEX):
-            return ("FUNCTION" if before_paren else "PREFIX"), FUNCTIONS[name].name
-        if name in NABLAS and (name != "dn" or before_paren):
-            operator = ex.Nabla(NABLAS[name], span=span)
-            return ("FUNCTION" if before_paren else "PREFIX"), operator
-        if name in BIHARMONIC:
-            operator2 = ex.Pow(ex.Nabla("laplace", span=span), ex.Num(Fraction(2)), span=span)
-            return ("FUNCTION" if before_paren else "PREFIX"), operator2
-        if name in RESERVED and before_paren:
-            return "FUNCTION", name
-        if before_paren and len(name) > 1 and name[0] == "d":
-            try:
-                split = coordinate_suffix(name[1:], self.coords, repeats=False)
-            except ValueError:
-                split = None
-            if split is not None:
-                return "FUNCTION", ex.Partial(tuple((n, None) for n in split), span=span)
-        if name == "pi":
-            return "VALUE", ex.Const("pi", span=span)
-        if name == "e":
-            return "VALUE", ex.Const("e", span=span)
-        if name == "i" and self.has_complex:
-            return "VALUE", ex.Const("i", span=span)
-        if name == "I":
-            return "VALUE", ex.Const("I", span=span)
-        if name == "D":
-            return "PREFIX", ex.Nabla("hess", span=span)
-        if name in self.ambiguous and not before_paren:
-            return "VALUE", ex.Num(Fraction(1), span=span)  # refused where it stands before a parenthesis
-        raise self.unknown(name, span, before_paren)
-
-    # ------------------------------------------------------------------------------ suffixes
-    def _split(self, text: str, braces: bool) -> list[str] | None:
-        try:
-            return coordinate_suffix(text, self.coords, repeats=braces) if self.coords else None
-        except ValueError:
-            raise OpNameError(f"{text!r} splits into coordinates in two ways", code="E108",
-                              suggestion="separate them: u_{x y}") from None
-
-    def _suffixed(self, ident: Ident, span: Span, before_paren: bool) -> tuple[str, object]:
-        base, subs = ident.base, list(ident.subs)
-        for cut in range(len(subs) - 1, -1, -1):
-            known = "_".join([base, *(re.sub(r"[\s,]", "", text) for text, _ in subs[:cut])])
-            if known in self.vectors and cut == 0:
-                return "VALUE", self._vector_component(known, subs, span)
-            if known == "d" and cut == 0 and (known in self.params or known in self.fields):
+        operator = "FUNCTION" if place.called else "PREFIX"
+        meaning = self.meaning(ident, place)
+        if meaning.kind in _INDEXED and len(meaning.rest) > 1:
+            raise self.unknown_suffixed(ident, span)
+        match meaning.kind:
+            case Kind.TRANSPOSE:
+                return "VALUE", ex.Const("T", span=span)
+            case Kind.DECLARED:
+                return self._declared(ident, place, span)
+            case Kind.PART:
+                return "VALUE", self._part_of(meaning.name, meaning.rest, span)
+            case Kind.PART_OR_OPERATOR:
                 raise OpNameError(
                     "d is declared, so d_… could be its derivative or the operator", code="E105", spans=(span,),
                     suggestion="write ∂_x for the operator, diff(d, x) for the derivative",
                 )
-            if known in self.declared and known not in self.functions and (known not in self.coords or cut):
-                node: ex.Node = self._declared(known, span)
-                for text, braces in subs[cut:]:
-                    node = self.subscript(node, text, braces, span, known)
-                return "VALUE", node
-            if known in self.functions:
-                raise OpNameError(f"the function {known!r} takes no subscript", code="E109", spans=(span,),
-                                  suggestion=f"write d_x({known}(u))")
-        if len(subs) == 1:
-            special = self._special(base, *subs[0], span, before_paren)
-            if special is not None:
-                return special
-        if ident.full in self.ambiguous and not is_word(ident.full):
-            if before_paren:
-                raise self.unknown(ident.full, span, before_paren)
-            return "VALUE", ex.Num(Fraction(1), span=span)
+            case Kind.FUNCTION | Kind.DIFF:
+                return operator, meaning.name
+            case Kind.NABLA if meaning.name != "dn" or place.called:
+                return operator, ex.Nabla(meaning.name, span=span)
+            case Kind.HESSIAN:
+                return "PREFIX", ex.Nabla("hess", span=span)
+            case Kind.BIHARMONIC:
+                return operator, ex.Pow(ex.Nabla("laplace", span=span), ex.Num(Fraction(2)), span=span)
+            case Kind.PARTIAL:
+                return "PREFIX", self.partial(meaning.name, meaning.rest[0][1], span)
+            case Kind.DIFFERENTIAL:
+                return operator, self.partial(meaning.name, False, span)
+            case Kind.CONSTANT:
+                return "VALUE", ex.Const(meaning.name, span=span)
+            case Kind.IDENTITY:
+                return "VALUE", ex.Indexed(ex.Const("delta", span=span), tuple(meaning.name), span=span)
+            case Kind.PERMUTATION:
+                return "VALUE", ex.Indexed(ex.Const("epsilon", span=span), tuple(meaning.name), span=span)
+            case Kind.POSITION:
+                return "VALUE", ex.Indexed(ex.Const("position", span=span), (meaning.name,), span=span)
+            case Kind.UNIT:
+                number = _small(meaning.name) if meaning.name.isdecimal() else self._space_number(meaning.name, span)
+                return "VALUE", ex.Call("unit", (ex.Num(Fraction(number)),), span=span)
+        ambiguous = ident.full in self.ambiguous and not (ident.subs and is_word(ident.full))
+        if ambiguous and not place.called:
+            return "VALUE", ex.Num(Fraction(1), span=span)  # refused where it stands before a parenthesis
+        if ambiguous or not ident.subs:
+            raise self.unknown(ident.full, span, place.called)
         raise self.unknown_suffixed(ident, span)
 
-    def _vector_component(self, name: str, subs: list[tuple[str, bool]], span: Span) -> ex.Node:
+    def _declared(self, ident: Ident, place: Place, span: Span) -> tuple[str, object]:
+        name = ident.full
+        if ident.base in self.fields and name not in self.definitions and len(ident.subs) == 1:
+            text, braces = ident.subs[0]
+            if self._split(text, braces):
+                self.warnings.append(f"{name} is the declared name, not a derivative of {ident.base}; write d_{text} {ident.base} for the derivative")
+        if name in self.functions and not place.called:
+            raise OpSyntaxError(f"the function {name!r} needs its argument", code="E027", spans=(span,), suggestion=f"write {name}(…)")
+        return ("FUNCTION", name) if name in self.functions else ("VALUE", self._value(name, span))
+
+    def _value(self, name: str, span: Span) -> ex.Node:
+        if name in self.definitions:
+            return ex.Ref(name, span=span)
+        if name in self.fields:
+            return ex.Field(name, span=span)
+        return ex.Param(name, span=span) if name in self.params else ex.Coord(name, span=span)
+
+    # ------------------------------------------------------------------------------ suffixes
+    def _part_of(self, name: str, subscripts: Subscripts, span: Span) -> ex.Node:
+        if name in self.functions:
+            raise OpNameError(f"the function {name!r} takes no subscript", code="E109", spans=(span,), suggestion=f"write d_x({name}(u))")
+        if name in self.vectors:
+            return self._vector_component(name, subscripts, span)
+        node = self._value(name, span)
+        for text, braces in subscripts:
+            node = self.subscripted(node, text, braces, span, name)
+        return node
+
+    def _split(self, text: str, braces: bool) -> tuple[str, ...]:
+        kind, axes = self.subscript(text, braces=braces)
+        if kind is SubscriptKind.TWO_WAYS:
+            raise OpNameError(f"{text!r} splits into coordinates in two ways", code="E108", suggestion="separate them: u_{x y}")
+        return axes if kind is SubscriptKind.COORDINATES else ()
+
+    def _vector_component(self, name: str, subs: Subscripts, span: Span) -> ex.Node:
         text = subs[0][0]
         if len(subs) == 1 and text.isdecimal():
             return ex.Indexed(ex.Coord(name, span=span), (_small(text),), span=span)
@@ -338,57 +308,29 @@ class Classifier(Scope):
         raise OpNameError(f"{name}_{text} is no component of the coordinate vector {name}", code="E103", spans=(span,),
                           suggestion=f"write {name}_0 or {name}_i")
 
-    def _special(self, base: str, text: str, braces: bool, span: Span, before_paren: bool) -> tuple[str, object] | None:
-        letters = re.sub(r"[\s,]", "", text)
-        indices = bool(letters) and set(letters) <= INDEX_LETTERS
-        if base in ("d", "partial"):
-            operator = self.partial(text, braces, span)
-            return "PREFIX", operator
-        if base == "delta" and indices:
-            return "VALUE", ex.Indexed(ex.Const("delta", span=span), tuple(letters), span=span)
-        if base in ("epsilon", "eps") and indices and len(letters) == 3:
-            return "VALUE", ex.Indexed(ex.Const("epsilon", span=span), tuple(letters), span=span)
-        if base == "e" and (text.isdecimal() or text in self.coords):
-            number = _small(text) if text.isdecimal() else self._space_number(text, span)
-            return "VALUE", ex.Call("unit", (ex.Num(Fraction(number)),), span=span)
-        if base == "x" and indices and len(letters) == 1:
-            return "VALUE", ex.Indexed(ex.Const("position", span=span), (letters,), span=span)
-        if base == "I" and indices and len(letters) == 2:
-            return "VALUE", ex.Indexed(ex.Const("delta", span=span), tuple(letters), span=span)
-        return None
-
     def _space_number(self, name: str, span: Span) -> int:
         space = [c for c in self.coords if c != self.decls.time]
         if name not in space:
             raise OpNameError(f"{name} is no space coordinate", code="E103", spans=(span,))
         return space.index(name)
 
-    def subscript(self, node: ex.Node, text: str, braces: bool, span: Span, shown: str) -> ex.Node:
+    def subscripted(self, node: ex.Node, text: str, braces: bool, span: Span, shown: str) -> ex.Node:
         """Apply a subscript to a value: coordinates differentiate, numbers and letters select."""
-        split = self._split(text, braces)
-        if split is not None:
-            if len(split) > MAX_ORDER:
-                raise OpLimitError(f"a derivative of order {len(split)}; the limit is {MAX_ORDER}", code="E304", spans=(span,))
-            return ex.Apply(ex.Partial(tuple((n, None) for n in split), span=span), node, span=span)
-        if "," in text:
-            first, _, rest = text.partition(",")
-            inner = self.subscript(node, first.strip(), braces, span, shown) if first.strip() else node
-            return ex.Apply(self.partial(rest.strip(), True, span), inner, span=span)
-        if text in self.vectors:
+        if axes := self._split(text, braces):
+            if len(axes) > MAX_ORDER:
+                raise OpLimitError(f"a derivative of order {len(axes)}; the limit is {MAX_ORDER}", code="E304", spans=(span,))
+            return ex.Apply(ex.Partial(tuple((n, None) for n in axes), span=span), node, span=span)
+        kind, parts = self.subscript(text, braces=braces)
+        if kind is SubscriptKind.COMMA:
+            inner = self.subscripted(node, parts[0], braces, span, shown) if parts[0] else node
+            return ex.Apply(self.partial(parts[1], True, span), inner, span=span)
+        if kind is SubscriptKind.VECTOR:
             raise OpNameError(f"{text} is a coordinate vector", code="E107", spans=(span,),
                               suggestion=f"write grad({shown}) or {shown}_{{{text}_0}}")
-        if re.fullmatch(r"[0-9]+( [0-9]+)*", text) or (text.isalnum() and set(text) <= INDEX_LETTERS | set("0123456789")):
-            indices: tuple[int | str, ...]
-            if " " in text:
-                indices = tuple(_small(word) for word in text.split())
-            elif text.isdecimal() and not self._is_matrix(node):
-                indices = (_small(text),)
-            else:
-                indices = tuple(int(c) if c.isdecimal() else c for c in text.replace(" ", ""))
-            return ex.Indexed(node, indices, span=span)
-        letters = re.sub(r"\s", "", text)
-        if letters and set(letters) <= INDEX_LETTERS:
-            return ex.Indexed(node, tuple(letters), span=span)
+        if kind is SubscriptKind.INDICES:
+            if len(parts) == 1 and self._is_matrix(node):
+                parts = tuple(parts[0])
+            return ex.Indexed(node, tuple(_small(part) if part.isdecimal() else part for part in parts), span=span)
         components = self._components(text) if self.vectors else None
         if components is not None:
             return ex.Apply(ex.Partial(components, span=span), node, span=span)
@@ -400,11 +342,6 @@ class Classifier(Scope):
         if isinstance(node, ex.Param):
             return len(self.params[node.name].shape or ()) > 1
         return False
-
-def raised(before: Sequence[Classified]) -> bool:
-    """Say whether what follows is an exponent, in braces or not."""
-    kinds = [token.kind for token in before[-2:]]
-    return kinds[-1:] == ["POWER"] or kinds == ["POWER", "LBRACE"]
 
 
 def _small(text: str) -> int:
@@ -421,32 +358,3 @@ def _repeat(operator: ex.Node, order: int, span: Span) -> ex.Node:
             raise OpLimitError(f"a derivative of order {len(operator.axes) * order}; the limit is {MAX_ORDER}", code="E304")
         return replace(operator, axes=operator.axes * order)
     return ex.Pow(operator, ex.Num(Fraction(order)), span=span)
-
-
-def _letters_used(lexemes: Sequence[Lexeme], names: Collection[str] = ()) -> frozenset[str]:
-    """Index letters that occur as a subscript of something that is neither a derivative nor one of the declared names."""
-    found: set[str] = set()
-    for lexeme in lexemes:
-        if lexeme.kind == "SUM":
-            found |= set(lexeme.value[0])  # type: ignore[index]
-        if lexeme.kind == "NAME" and isinstance(lexeme.value, Ident) and lexeme.value.base not in ("d", "partial"):
-            if lexeme.value.full in names:
-                continue
-            for text, _ in lexeme.value.subs:
-                letters = re.sub(r"[\s,0-9]", "", text)
-                found |= set(letters) if set(letters) <= INDEX_LETTERS else set()
-    return frozenset(found)
-
-
-def n_is_index(lexemes: Sequence[Lexeme], names: Collection[str] = ()) -> bool:
-    """Say whether n is an index letter of the text and not the normal: ``u_n``, ``∂_n ∂_n u``, ``∂_mn u``."""
-    if "n" in _letters_used(lexemes, names):
-        return True
-    alone = 0
-    for lexeme in lexemes:
-        if lexeme.kind == "PARTIAL" or (lexeme.kind == "NAME" and isinstance(lexeme.value, Ident) and lexeme.value.base == "d"):
-            texts = [text for text, _ in lexeme.value.subs] if isinstance(lexeme.value, Ident) else [str(lexeme.value[0])]  # type: ignore
-            alone += texts == ["n"]
-            if any("n" in text and text != "n" and set(re.sub(r"[\s,]", "", text)) <= INDEX_LETTERS for text in texts):
-                return True
-    return alone > 1 and "n" in names

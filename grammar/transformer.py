@@ -8,7 +8,7 @@ from typing import Any
 
 from lark import Token, Tree
 
-from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span
+from opdsl.errors import LanguageError, OpLimitError, OpSyntaxError, Span
 from opdsl.grammar.declarations import MAX_ORDER
 from opdsl.grammar.juxtaposition import Runs
 from opdsl.grammar.symbol_table import Classified
@@ -83,9 +83,6 @@ class Builder(Runs):
         if powers and powers[0].chained:
             raise OpSyntaxError("two powers on one operator", code="E024", spans=(powers[0].span,))
         symbol = token.lexeme.text if isinstance(token.payload, ex.Node) else ""
-        if isinstance(token.payload, ex.Nabla) and token.payload.name == "hess" and token.lexeme.text == "D" and not powers:
-            raise OpNameError("'D' is not declared", code="E102", spans=(span,),
-                              suggestion="declare params=\"D\"; write D²u for the Hessian, u_t + u·∇u for a material derivative")
         power = powers[0].value if powers else None
         if powers and (powers[0].kind == "transpose" or (isinstance(power, ex.Const) and power.name == "T")):
             raise OpSyntaxError("an operator has no transpose", code="E024", spans=(powers[0].span,), suggestion="write (∇u)^T")
@@ -116,7 +113,7 @@ class Builder(Runs):
                 if after_power:
                     raise OpSyntaxError("a subscript after a power has two readings", code="E047", spans=(op.span,),
                                         suggestion="write u_x^2 for the square of the derivative, (u^2)_x for the derivative of the square")
-                node = self.names.subscript(node, op.value[0], op.value[1], (node.span or op.span).join(op.span), "u")
+                node = self.names.subscripted(node, op.value[0], op.value[1], (node.span or op.span).join(op.span), "u")
             elif op.kind == "prime":
                 if after_power and id(node) in self.named_exponents:
                     raise OpSyntaxError("a prime after an exponent has two readings", code="E047", spans=(op.span,),

@@ -1,36 +1,21 @@
-"""Names in scope, and the errors for those that are not: what was probably meant, and what to write instead."""
+"""Errors for names without a meaning: what was probably meant, and what to write instead."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from opdsl.errors import LanguageError, OpNameError, OpSyntaxError, Span, did_you_mean
 from opdsl.grammar.declarations import GREEK, split_names
 from opdsl.grammar.lexemes import Ident
+from opdsl.grammar.meanings import Scope
 from opdsl.grammar.suspicious_names import is_word, suspicion
-from opdsl.grammar.vocabulary import ONLY_COMPLEX, OPERATORS
-from opdsl.language.declarations import Declarations
+from opdsl.grammar.vocabulary import ONLY_COMPLEX, WORDS
 
 _HINTS = {
     "partial": "write ∂u/∂t or d_t u", "in": "leave out where the equation holds",
 }  # fmt: skip
 
 
-class Scope:
-    """The names that a text declares, infers or defines."""
-
-    def __init__(self, declarations: Declarations, definitions: Sequence[str] = ()) -> None:
-        self.decls = declarations
-        self.coords = [c.name for c in declarations.coords if c.size is None]
-        self.vectors = {c.name: c.size for c in declarations.coords if c.size is not None}
-        self.fields = {f.name: f for f in declarations.fields}
-        self.params = {p.name: p for p in declarations.params}
-        self.functions = frozenset(declarations.functions)
-        self.definitions = set(definitions)
-        self.has_complex = any(f.complex for f in declarations.fields)
-        self.declared = (
-            set(self.coords) | set(self.vectors) | set(self.fields) | set(self.params) | self.functions | self.definitions
-        )
+class UnknownNames(Scope):
+    """The errors for names without a meaning."""
 
     def unknown_coordinate(self, name: str) -> OpNameError:
         """The error for a name that is no coordinate."""
@@ -43,13 +28,16 @@ class Scope:
 
     def unknown(self, name: str, span: Span, before_paren: bool = False) -> LanguageError:
         """The error for a name that nobody has declared."""
+        if name == "D":
+            return OpNameError("'D' is not declared", code="E102", spans=(span,),
+                               suggestion="declare params=\"D\"; write D²u for the Hessian, u_t + u·∇u for a material derivative")
         if name in _HINTS or (len(name) > 1 and name[0] == "D" and name[1:] in self.fields):
             hint = _HINTS.get(name, "write d_t u + v·∇u for a material derivative")
             return OpNameError(f"{name!r} is not declared", code="E102", spans=(span,), suggestion=hint)
         if before_paren:
             return OpNameError(
                 f"{name!r} is not declared: a function call {name}(…) or a product {name}*(…)?", code="E104", spans=(span,),
-                suggestion=(did_you_mean(name, OPERATORS, cutoff=0.8) if name not in ONLY_COMPLEX else "")
+                suggestion=(did_you_mean(name, WORDS, cutoff=0.8) if name not in ONLY_COMPLEX else "")
                 or f"declare functions=\"{name}\" or params=\"{name}\"",
             )
         if len(name) > 1 and name[0] == "d" and (name[1:] in self.coords or name[1:] in self.vectors):
@@ -87,7 +75,7 @@ class Scope:
         return f"Names are never split; write {' '.join(parts)} for a product" if len(parts) > 1 else ""
 
     def _suspicious(self, name: str, span: Span) -> OpNameError | None:
-        found = suspicion(name, self.coords, self.fields, self.declared, OPERATORS)
+        found = suspicion(name, self.coords, self.fields, self.declared, WORDS)
         if found is None:
             return None
         return OpNameError(f"{name!r} is not declared and {found[0]}", code="E102", spans=(span,), suggestion=found[1])

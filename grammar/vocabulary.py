@@ -15,4 +15,5 @@ NABLAS = {
 }  # fmt: skip
 BIHARMONIC = ("bilap", "biharmonic", "bilaplacian", "bilaplace")
 RESERVED = ("diff",)
-OPERATORS = (*NABLAS, *BIHARMONIC, *FUNCTIONS)
+CONSTANTS = ("pi", "e", "i", "I")
+WORDS = (*NABLAS, *BIHARMONIC, *FUNCTIONS)

@@ -63,6 +63,11 @@ class Declarations:
     given: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
+    def names(self) -> frozenset[str]:
+        """Everything that is declared."""
+        return frozenset([*(each.name for group in (self.fields, self.params, self.coords) for each in group), *self.functions])
+
+    @property
     def symbolic(self) -> str | None:
         """The name of the coordinate vector whose length is not known yet (``x`` for ``x[d]``), or None."""
         return next((c.name for c in self.coords if isinstance(c.size, str)), None)
