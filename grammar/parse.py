@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from lark import Token, UnexpectedInput, UnexpectedToken
 
+from opdsl.algebra.work import EXPANSION, SMALLER, bounded
 from opdsl.errors import LanguageError, OpdslWarning, OpErrors, OpLimitError, OpNameError, OpSyntaxError, Span
 from opdsl.grammar import declarations, normal
 from opdsl.grammar.inference import infer, infer_coords
@@ -82,7 +83,8 @@ def parse_system(
     given = {"coords": coords, "fields": fields, "params": params, "functions": functions, "time": time}
     body = _leading_declarations(text, given)
     try:
-        return _Parse(text, body, given).run()
+        with bounded(EXPANSION, SMALLER):
+            return _Parse(text, body, given).run()
     except RecursionError:
         raise OpLimitError("the expression is nested too deeply", code="E303") from None
     except LanguageError as error:

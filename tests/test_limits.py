@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 import opdsl
+from opdsl.algebra import work
 from opdsl.errors import LanguageError
 from opdsl.grammar import parse_system
 from opdsl.language.calculus import differentiate, expand
-from opdsl.language.calculus.differentiate import Differentiator
 from opdsl.language.constructors import mul
 from opdsl.language.residual import Mul
 from tests.language_gallery import GALLERY
@@ -39,8 +39,8 @@ HOSTILE: list[tuple[str, dict[str, str], str]] = [
 
 
 @pytest.fixture
-def work(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """What the differentiator is charged, and the factors and terms the products really went through."""
+def charges(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What derivatives have been charged, and the factors and terms the products really went through."""
     counted: list[tuple[int, int]] = []
     products = [0]
 
@@ -48,39 +48,37 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         products[0] += sum(len(f.factors) if isinstance(f, Mul) else 1 for f in factors)
         return mul(*factors)  # type: ignore[arg-type]
 
-    def spend(self: Differentiator, amount: int) -> None:
-        try:
-            plain(self, amount)
-        finally:
-            counted.append((self.work, products[0]))
+    def spend(amount: int) -> None:
+        counted.append(((counted[-1][0] if counted else 0) + amount, products[0]))
+        work.spend(amount)
 
-    plain = Differentiator.spend
     monkeypatch.setattr(differentiate, "mul", counting)
-    monkeypatch.setattr(Differentiator, "spend", spend)
+    monkeypatch.setattr(differentiate, "spend", spend)
     return counted
 
 
 @pytest.mark.parametrize(("text", "declarations", "code"), HOSTILE, ids=[t[:24] for t, _, _ in HOSTILE])
-def test_hostile_text_is_refused(text: str, declarations: dict[str, str], code: str, work: list[tuple[int, int]]) -> None:
+def test_hostile_text_is_refused(text: str, declarations: dict[str, str], code: str, charges: list[tuple[int, int]]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(LanguageError) as caught:
             expand(parse_system(text, **(declarations or {"coords": "t x y", "fields": "u"})))
     assert caught.value.code == code
-    charged, handled = work[-1] if work else (0, 0)
-    assert charged < 2 * differentiate.MAX_WORK
+    charged, handled = charges[-1] if charges else (0, 0)
+    assert charged < 2 * work.MAX_WORK
     # The charge is honest: what was really multiplied is not much more than what was charged for.
-    assert handled < 4 * differentiate.MAX_WORK
+    assert handled < 4 * work.MAX_WORK / differentiate.PRICE
 
 
-def test_the_equations_of_the_gallery_stay_far_below(work: list[tuple[int, int]]) -> None:
+def test_the_equations_of_the_gallery_stay_far_below(charges: list[tuple[int, int]]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for text, declarations in GALLERY:
             expand.__globals__["_expand"].cache_clear()
+            before = charges[-1][0] if charges else 0
             expand(parse_system(text, **declarations))
-    assert work
-    assert max(charged for charged, _ in work) < differentiate.MAX_WORK / 20
+            assert (charges[-1][0] if charges else 0) - before < work.MAX_WORK / 20
+    assert charges
 
 
 # ------------------------------------------------------------------------------------------------ no text becomes code

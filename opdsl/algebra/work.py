@@ -13,6 +13,9 @@ from contextvars import ContextVar
 
 from opdsl.errors import OpLimitError
 
+EXPANSION = "the expansion of this operator"
+SMALLER = "lower the power or the order, or introduce an auxiliary field for the inner operator"
+
 MAX_WORK = 400_000
 """Terms that one answer may produce: about a second. The equations of the test gallery need some thousands."""
 

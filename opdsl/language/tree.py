@@ -30,9 +30,8 @@ from opdsl.language.traverse import fill_slot, preorder
 class _Kept(Expression):
     """What is kept on a node once it has been asked for."""
 
-    __slots__ = ("_form", "_letters", "_operator")
+    __slots__ = ("_form", "_operator")
     _form: Node | None
-    _letters: frozenset[str]
     _operator: bool
 
 
@@ -293,21 +292,3 @@ def _form_of(node: Node) -> Node | None:
 
     found = interned((type(bare), *(getattr(bare, name) for name in bare._entries)), kept)
     return None if found is node else found
-
-
-def letters(node: Node) -> frozenset[str]:
-    """Return the index letters that stand at or below a node, those of explicit sums too; definitions are not looked into."""
-    fill_slot(node, "_letters", children, _letters_of)
-    return node._letters
-
-
-def _letters_of(node: Node) -> frozenset[str]:
-    own: tuple[int | str | None, ...] = ()
-    match node:
-        case Indexed(indices=indices):
-            own = indices
-        case Partial(axes=axes):
-            own = tuple(which for _, which in axes)
-        case Sum(letter=letter):
-            own = (letter,)
-    return frozenset(each for each in own if isinstance(each, str)).union(*(child._letters for child in children(node)))

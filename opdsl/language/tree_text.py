@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from opdsl.algebra.work import bounded, spend
+from opdsl.algebra.work import MAX_WORK, bounded, spend
 from opdsl.language import tree as ex
 from opdsl.language.declarations import Declarations
 from opdsl.language.operator_application import is_operator
@@ -22,8 +22,11 @@ SUM, PRODUCT, POWER, ATOM = range(4)
 Written = tuple[str, int]
 """The text of an expression, and how strongly it binds."""
 
-_CHARACTERS = 256
+_CHARACTERS = 1024
 """Characters that count as one produced term."""
+
+_LONGEST = 10_000_000
+"""Characters of a text. What is shared doubles a text with every level: that is seen before it fills the memory."""
 
 _SYMBOL = {"grad": "∇", "div": "∇·", "curl": "∇×", "laplace": "Δ", "hess": "D²"}
 
@@ -32,7 +35,7 @@ def system_text(system: System) -> str:
     """Return one line: declarations, definitions, equations.
 
     Raises:
-        OpLimitError: parts that are shared give a text of some hundred million characters.
+        OpLimitError: parts that are shared give a text of more than ten million characters.
     """
     return "; ".join([*_header(system.declarations), *_statements(system)])
 
@@ -52,7 +55,7 @@ def written_out(nodes: Sequence[ex.Node], write: Callable[[ex.Node, tuple[Writte
 
     def counted(node: ex.Node, below: tuple[Written, ...]) -> Written:
         made = write(node, below)
-        spend(len(made[0]) // _CHARACTERS)
+        spend(len(made[0]) // _CHARACTERS if len(made[0]) <= _LONGEST else MAX_WORK)
         return made
 
     with bounded("the text of this operator", "introduce names by let for parts that occur again and again"):

@@ -39,7 +39,6 @@ from opdsl.language.tree import (
     Ref,
     Sum,
     form,
-    letters,
     walk,
 )
 
@@ -97,8 +96,8 @@ class Ranks(Shapes):
         return demand(node, self._infer, self._key, self.types)
 
     def _key(self, node: Node) -> tuple[Node, frozenset[str]]:
-        # A letter bound by an explicit sum is not counted below it. Definitions are outside all sums, however they are used.
-        return form(node), self.bound & letters(node) if self.bound else self.bound
+        # A letter bound by an explicit sum is not counted below it.
+        return form(node), self.bound
 
     @contextmanager
     def inside(self, bound: frozenset[str]) -> Iterator[None]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from opdsl.algebra.work import bounded, spend
+from opdsl.algebra.work import EXPANSION, SMALLER, bounded, spend
 from opdsl.errors import OpConditionError
 from opdsl.language import tree as ex
 from opdsl.language.calculus.coefficients import settle
 from opdsl.language.calculus.complex_values import real
 from opdsl.language.calculus.components import Components
-from opdsl.language.calculus.differentiate import EXPANSION, SMALLER
 from opdsl.language.calculus.equations import is_condition, located, typed, whole
 from opdsl.language.calculus.expand import checked_dimension, residual_of
 from opdsl.language.operator_application import desugar, spans_of

@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
-from opdsl.algebra.work import bounded
+from opdsl.algebra.work import EXPANSION, MAX_WORK, SMALLER, bounded
 from opdsl.errors import LanguageError, OpLimitError, OpNameError
 from opdsl.language import tree as ex
 from opdsl.language.calculus.coefficients import CHANGE_OF_VARIABLES, LONG_SUM, NeedsConstant, coefficients_of, settle
 from opdsl.language.calculus.complex_values import as_pair, real
 from opdsl.language.calculus.components import Components, too_long
-from opdsl.language.calculus.differentiate import EXPANSION, SMALLER, NeedsWritingOut
+from opdsl.language.calculus.differentiate import NeedsWritingOut
 from opdsl.language.calculus.equations import is_condition, located, names_used, text_of, typed, whole
 from opdsl.language.calculus.vector_calculus import MAX_WRITTEN_DIMENSION, TooLongToWriteOut
 from opdsl.language.declarations import Dim
@@ -70,8 +70,10 @@ def checked_dimension(system: System, dimension: int | None) -> int | None:
 @lru_cache(maxsize=256)
 def _expand(system: System, dimension: int | None, constants: frozenset[str]) -> Residual:
     # The constants are an argument because equal systems may differ in them.
-    with bounded(EXPANSION, SMALLER):
-        return residual_of(system, [e for e in system.equations if not is_condition(e)], dimension)
+    equations = [e for e in system.equations if not is_condition(e)]
+    # An allowance for every equation of a small system, all of them together.
+    with bounded(EXPANSION, SMALLER, MAX_WORK * max(1, min(len(equations), 10))):
+        return residual_of(system, equations, dimension)
 
 
 def residual_of(system: System, equations: list[ex.EquationNode], dimension: int | None) -> Residual:

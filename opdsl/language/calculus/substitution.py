@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from opdsl.algebra.work import bounded
 from opdsl.errors import OpIndexError, OpLimitError, OpNameError, OpRankError, OpSyntaxError, shown, unknown
 from opdsl.language import tree as ex
 from opdsl.language.calculus.coefficients import as_field
@@ -27,6 +28,7 @@ from opdsl.language.tree_text import coords_text
 from opdsl.language.type_inference import Ranks
 
 
+@bounded("this change of variables", "give simpler lines, or lower the power or the order")
 def substitute(
     system: System,
     lines: str | Mapping[str, str],
@@ -55,7 +57,8 @@ def substitute(
         params: names bound at call time that the lines add.
 
     Raises:
-        OpdslError: a coordinate has no line, a field gets an expression of another rank, or the change of variables is singular.
+        OpdslError: a coordinate has no line, a field gets an expression of another rank, the change of variables is singular, or
+            the result is too large.
 
     Example:
         >>> from opdsl.grammar import parse_system
