@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -35,3 +36,16 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 def differentiable(request: pytest.FixtureRequest) -> Engine:
     """The frameworks with automatic differentiation."""
     return ENGINES[request.param]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a family of like cases the first and every ``keep``-th belong to the quick run, the others to the thorough one."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        family = item.get_closest_marker("family")
+        if family is not None and item.get_closest_marker("slow") is None:
+            name = item.nodeid.partition("[")[0]
+            if seen[name] % family.kwargs["keep"]:
+                item.add_marker("thorough")
+            seen[name] += 1

@@ -111,6 +111,7 @@ def compare(case: tuple[str, str, Callable[..., Floats]], d: int, kind: str, eng
     assert "auto" in applied
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize(("d", "kind"), [(2, "per point"), *((17, kind) for kind in KINDS)])
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_numpy(case: Any, d: int, kind: str) -> None:

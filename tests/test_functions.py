@@ -56,6 +56,7 @@ def test_every_function_has_a_meaning_here() -> None:
     assert set(MEANING) == set(ELEMENTARY)
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize("name", list(MEANING))
 def test_table_of_functions(name: str) -> None:
     first, inner = ARGUMENT.get(name, DEFAULT)

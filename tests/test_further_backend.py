@@ -106,6 +106,7 @@ def test_operators_by_every_strategy(case: Case) -> None:
             assert_close(evaluate_case(case, STRICT, strategy, net, x), truth, case.tolerance)
 
 
+@pytest.mark.family(keep=4)
 @pytest.mark.parametrize("name", list(test_propagate.PROGRAMS))
 def test_networks(name: str) -> None:
     program = test_propagate.PROGRAMS[name]
@@ -117,6 +118,7 @@ def test_networks(name: str) -> None:
         assert_close(STRICT.read(found[equation]), expected, 1e-12, scale=scale)
 
 
+@pytest.mark.family(keep=5)
 @pytest.mark.parametrize(("group", "name"), cases(GROUPS))
 def test_functions_of_the_array_api(group: str, name: str) -> None:
     function = GROUPS[group][name]

@@ -76,6 +76,7 @@ def test_values(way: Any) -> None:
     close(way(parameters(1)), residual(parameters(1)))
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("jit", [False, True])
 def test_gradients_in_parameters(way: Any, jit: bool) -> None:
@@ -103,6 +104,7 @@ def test_ensembles_and_loops(way: Any) -> None:
     close(found, jnp.stack([residual(parameters(), X, nu) for nu in steps]))
 
 
+@pytest.mark.thorough
 def test_second_order_optimisers_see_through() -> None:
     params = parameters()
 
@@ -185,6 +187,7 @@ def laplacian_of(field: Callable[[Any], Any], x: Any = X) -> Any:
 LAPLACE = opdsl.operator("laplace(u)", coords="x y")
 
 
+@pytest.mark.thorough
 def test_equinox_modules() -> None:
     eqx = pytest.importorskip("equinox", reason="equinox is an optional test dependency")
     net = eqx.nn.MLP(2, 1, 8, 2, activation=jax.nn.gelu, key=jax.random.key(0))

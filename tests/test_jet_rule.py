@@ -65,6 +65,7 @@ def _jax_primitive(name: str, function: Callable[..., Any]) -> Callable[..., Any
     return primitive.bind
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize(("name", "kind"), ALL)
 def test_jax(name: str, kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
     function, kinds = CASES[name]

@@ -61,6 +61,7 @@ def truth() -> dict[str, Any]:
     return {name: np.asarray(third[:, k]) for k, name in enumerate(FUNCTIONS)}
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize("backend", ["jax", "numpy"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_third_derivatives(name: str, backend: str, truth: dict[str, Any]) -> None:

@@ -97,6 +97,7 @@ def assert_near(found: Any, expected: Any, where: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * max(1.0, np.abs(expected).max(initial=0.0)), err_msg=where)
 
 
+@pytest.mark.family(keep=2)
 @pytest.mark.parametrize("order", [3, pytest.param(4, marks=pytest.mark.slow)])
 # The groups of the standard go through the public call below, to the same order.
 @pytest.mark.parametrize(("group", "name"), cases(TABLES, slow=GROUPS))
@@ -111,6 +112,7 @@ def test_coefficients_along_a_direction(group: str, name: str, order: int) -> No
         assert_near(np.zeros(b.shape) if a is None else a, b / factorial(k), f"order {k}")
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize(("group", "name"), cases(GROUPS))
 def test_operators_of_functions_of_the_array_api(group: str, name: str) -> None:
     """The same through the public call, the namespace that of the points."""

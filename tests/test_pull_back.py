@@ -79,6 +79,7 @@ def declared(text: str, coords: str, bound: dict[str, Any]) -> opdsl.Operator:
     return opdsl.operator(text, coords=coords, fields="u", **({"params": names} if names else {}))
 
 
+@pytest.mark.family(keep=5)
 @pytest.mark.parametrize("kind", ["plain", "ball", "shell", "part", "quartic", "split"])
 @pytest.mark.parametrize(("text", "coords", "bound", "meaning"), OPERATORS, ids=[o[0] for o in OPERATORS])
 def test_equal_to_carrying_every_coordinate(

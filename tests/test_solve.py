@@ -131,6 +131,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, st
     return run
 
 
+@pytest.mark.family(keep=5)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("halfway", "dtype"), [(7, "float32"), (12, "float64"), (15, "float64")])
 def test_resuming_reaches_the_same_bits(
@@ -156,6 +157,7 @@ def test_other_seeds_give_other_bits(backend: str, tmp_path: Path) -> None:
     assert any(not np.array_equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -235,6 +237,7 @@ def _raise() -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("how", [lambda: os.kill(os.getpid(), signal.SIGINT), _raise], ids=["signal", "exception"])
 def test_ctrl_c_keeps_what_was_reached(
@@ -479,6 +482,7 @@ def png_size(path: Path) -> tuple[int, int]:
     return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize("name", ["poisson2d", "poisson10d", "inverse_burgers"])
 def test_results_are_written(name: str, tmp_path: Path) -> None:
     problem = load_problem(name)

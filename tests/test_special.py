@@ -87,6 +87,7 @@ def test_every_function_of_the_table_is_compared() -> None:
     assert set(SPECIAL) <= set(CASES)
 
 
+@pytest.mark.family(keep=2)
 @pytest.mark.parametrize("name", CASES)
 def test_coefficients(name: str) -> None:
     """Relative to the largest coefficient: 1e-16 from the framework's values, times what the recurrences and sums may lose."""
@@ -141,6 +142,7 @@ JAX_FUNCTIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 POINTS = (0.31, 0.62)
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize(
     ("backend", "name"), [*(("torch", n) for n in TORCH_FUNCTIONS), *(("jax", n) for n in JAX_FUNCTIONS)]
 )

@@ -85,6 +85,7 @@ THROUGH_EVERY_NETWORK = ("laplace(u)", "a_ij d_i d_j u", "Δ²u", "d_t laplace(u
 CASES = [(*o, kind) for o in OPERATORS for kind in ("plain", "ball", "wide") if kind == "plain" or o[0] in THROUGH_EVERY_NETWORK]
 
 
+@pytest.mark.family(keep=5)
 @pytest.mark.parametrize("distribution", ["coordinates", "rademacher", "gaussian"])
 @pytest.mark.parametrize(("text", "coords", "bound", "meaning", "kind"), CASES, ids=[f"{o[0]}-{o[4]}" for o in CASES])
 def test_the_mean_is_the_operator(
@@ -107,6 +108,7 @@ def test_the_mean_is_the_operator(
     assert (np.abs(found.mean(axis=0) - truth) < 4 * error).all()
 
 
+@pytest.mark.family(keep=5)
 @pytest.mark.parametrize("distribution", ["coordinates", "rademacher", "gaussian"])
 @pytest.mark.parametrize("kind", ["plain", "ball", "wide"])
 def test_all_coordinates_and_all_backends(engine: Engine, kind: str, distribution: Any) -> None:
@@ -127,6 +129,7 @@ def test_all_coordinates_and_all_backends(engine: Engine, kind: str, distributio
         np.testing.assert_allclose(engine.read(exact), want, rtol=1e-11)
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize("text", ["Σ_i d_i^4 u", "Δ²u"])
 @pytest.mark.parametrize("distribution", ["rademacher", "gaussian"])
 def test_fourth_order_weights_are_sharp(distribution: Any, text: str) -> None:

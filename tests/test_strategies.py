@@ -119,12 +119,14 @@ def compare(case: Case, engine: Engine, strategy: str) -> None:
     assert_close(evaluate(case, engine, strategy, net, x), truth, case.tolerance)
 
 
+@pytest.mark.family(keep=2)
 @pytest.mark.parametrize("strategy", list(STRATEGIES))
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_numpy_against_expansions(case: Case, strategy: str) -> None:
     compare(case, ENGINES["numpy"], strategy)
 
 
+@pytest.mark.family(keep=2)
 @pytest.mark.parametrize("name", ["jax", "torch", "strict"])
 @pytest.mark.parametrize("case", [c for c in CASES if c.order in (2, 3, 6)], ids=lambda c: c.text.replace(" ", ""))
 def test_automatic_choice_on_every_framework(case: Case, name: str) -> None:

@@ -194,6 +194,7 @@ def test_an_operator_of_a_library_warns_once_and_says_how_to_register(monkeypatc
         evaluate("laplace(u)", lambda x: cubic(x, x).sum(1), POINTS[:2])
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize("name", ["linalg_inv_ex", "linalg_cholesky_ex", "linalg_solve_triangular", "sort", "einsum", "bmm"])
 def test_operators_of_torch_without_a_rule(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every kind of derivative: elementwise, bilinear, reduction, matrix function, selection."""

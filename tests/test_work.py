@@ -109,6 +109,7 @@ TEXTS: list[tuple[str, dict[str, str]]] = [
 ]
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize(("text", "options"), TEXTS, ids=[t[:32].replace("\n", " ") for t, _ in TEXTS])
 def test_every_verb_answers_or_refuses(text: str, options: dict[str, str]) -> None:
     assert len(text) <= 6000
