@@ -41,6 +41,23 @@ class Capture:
 
 
 @dataclass(frozen=True)
+class Surrogate:
+    """A smaller function with nearly the same values, which a network brings along as its attribute ``opdsl_surrogate``.
+
+    It takes the place of the network where a strategy that says so is asked for, and nowhere else.
+
+    Args:
+        function: of the same points, with the same columns.
+        lines: how it was made, for `explain`.
+        errors: measured relative error of the values, of first derivatives, …
+    """
+
+    function: Callable[..., Any]
+    lines: tuple[str, ...] = ()
+    errors: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Evaluator:
     """The finished computation, written against `ArrayOps`, before it is compiled.
 

@@ -7,6 +7,7 @@
 """
 
 from opdsl import errors as errors
+from opdsl import lowrank as lowrank
 from opdsl.backends import backend as backend
 from opdsl.backends.registration import jet_rule as jet_rule
 from opdsl.errors import OpdslError as OpdslError

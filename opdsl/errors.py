@@ -15,7 +15,7 @@ E3xx        `OpLimitError`                              the text or its expansio
 E4xx        `OpConditionError`                          boundary or initial data make no sense
 E5xx        `BindingError`, `ShapeError`                a call gives the wrong things
 E6xx        `BackendError`, `MissingRuleError`, …       a framework cannot do what is asked
-E7xx        `StrategyError`                             a strategy does not apply
+E7xx        `StrategyError`, `ReductionError`           a strategy does not apply, a network cannot be reduced
 E8xx        `ProblemError`                              a problem file is wrong, a run cannot be kept
 ==========  ==========================================  =========================================
 """
@@ -43,6 +43,7 @@ __all__ = [
     "OpdslWarning",
     "ProblemError",
     "ProblemErrors",
+    "ReductionError",
     "RowMixingError",
     "ShapeError",
     "Span",
@@ -234,6 +235,12 @@ class StrategyError(OpdslError):
     """A forced strategy does not apply; the message lists those that do."""
 
     default_code = "E701"
+
+
+class ReductionError(OpdslError):
+    """A network cannot be reduced to a smaller one: it is of another kind, or the snapshots do not carry the rank."""
+
+    default_code = "E710"
 
 
 class ProblemError(OpdslError):

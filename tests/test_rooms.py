@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = (
     ("opdsl", "opdsl.__main__", "opdsl.cli", "opdsl.commands"),
+    ("opdsl.lowrank",),
     ("opdsl.training",),
     ("opdsl.evaluation",),
     ("opdsl.planning",),

@@ -6,13 +6,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from opdsl.backends.base import Backend, Capture, Evaluator
+from opdsl.backends.base import Backend, Capture, Evaluator, Surrogate
 from opdsl.backends.recent import Recent
 from opdsl.evaluation import call as calls
 from opdsl.evaluation.call import Call, check_columns, components, parameter_shape
 from opdsl.evaluation.options import Options
 from opdsl.evaluation.pieces import pieces
 from opdsl.evaluation.program import Program
+from opdsl.jets.graph import approximated
 from opdsl.language.residual import Residual
 from opdsl.planning.plan import Plan
 from opdsl.planning.planner import Network, Settings, make_plan
@@ -75,7 +76,23 @@ class Session:
     def capture(
         self, backend: Backend, function: Any, x: Any, params: Any = None, batched: bool = False
     ) -> tuple[Capture, Hashable | None]:
-        """Capture, or reuse the capture of the same function; and what identifies its graph."""
+        """Capture, or reuse the capture of the same function; and what identifies its graph.
+
+        A network that brings a smaller one along is captured with it, and identified by both.
+        """
+        found, identity = self._captured(backend, function, x, params, batched)
+        near = getattr(function, "opdsl_surrogate", None)
+        if not isinstance(near, Surrogate):
+            return found, identity
+        small, other = self._captured(backend, near.function, x, params, batched)
+        graph = approximated(found.graph, small.graph, near.lines, near.errors)
+        both = None if identity is None or other is None else (identity, other, near.lines, near.errors)
+        size = found.asks_size or small.asks_size
+        return Capture(graph, (*found.constants, *small.constants), both, size), both
+
+    def _captured(
+        self, backend: Backend, function: Any, x: Any, params: Any, batched: bool
+    ) -> tuple[Capture, Hashable | None]:
         mark = backend.fingerprint(function) if params is None else None
         key = (
             None if mark is None

@@ -21,7 +21,7 @@ rule               meaning for y = f(a, b, …)                                 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -216,6 +216,7 @@ class Graph:
         constants: value numbers of the constants, in the order in which they are supplied at each evaluation.
         nodes: in execution order.
         outputs: value numbers of the results; one for an array-valued function.
+        approximation: a smaller graph that a strategy may be told to evaluate in the place of this one.
     """
 
     values: tuple[Value, ...]
@@ -223,6 +224,7 @@ class Graph:
     constants: tuple[int, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[int, ...]
+    approximation: Approximation | None = None
 
     def dependent(self) -> frozenset[int]:
         """Values that can carry a jet: those reached from x through rules other than `Constant`."""
@@ -238,6 +240,34 @@ class Graph:
         for i in self.outputs:
             last[i] = len(self.nodes)
         return last
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """A smaller graph with nearly the same values.
+
+    Args:
+        graph: with the values, the input and the constants of the graph it belongs to, and nodes of its own.
+        lines: how it was made, for people.
+        errors: measured relative error of the values, of first derivatives, …
+    """
+
+    graph: Graph
+    lines: tuple[str, ...] = ()
+    errors: tuple[float, ...] = ()
+
+
+def approximated(graph: Graph, other: Graph, lines: tuple[str, ...], errors: tuple[float, ...]) -> Graph:
+    """A graph with another one as its approximation: both take the constants of the first, and after them those of the other."""
+    shift = len(graph.values)
+
+    def moved(numbers: Sequence[int]) -> tuple[int, ...]:
+        return tuple(graph.x if i == other.x else shift + i for i in numbers)
+
+    values, constants = (*graph.values, *other.values), (*graph.constants, *moved(other.constants))
+    nodes = tuple(replace(n, inputs=moved(n.inputs), outputs=moved(n.outputs)) for n in other.nodes)
+    small = Graph(values, graph.x, constants, nodes, moved(other.outputs))
+    return replace(graph, values=values, constants=constants, approximation=Approximation(small, lines, errors))
 
 
 def evaluate(graph: Graph, x: Array, constants: Sequence[Array]) -> tuple[Array, ...]:

@@ -258,13 +258,13 @@ class _Choice:
 
     def plan(self) -> FieldPlan:
         fields, texts, wanted = self.network.fields, self.texts, self.wanted
-        if not wanted:
+        forced, why = self.forced()
+        if not wanted and (forced is None or forced.exact):
             method: Method = Evaluation()
             why = "no derivatives are needed"
             cost = self.cost(method)
             return FieldPlan(fields, texts, method.strategy, 1, cost, why, (), tuple(method.details()), method, wanted)
-        forced, why = self.forced()
-        found = {name: self.proposed(s) for name, s in STRATEGIES.items()}
+        found = {name: self.proposed(s) for name, s in STRATEGIES.items() if wanted or s is forced}
         if forced is not None and STRATEGIES.get(forced.name) is not forced:
             found = {forced.name: self.proposed(forced), **found}
         costs: dict[str, Cost] = {}
@@ -285,15 +285,17 @@ class _Choice:
                 )
             chosen = forced.name
         else:
-            if not methods:
+            exact = {name: c for name, c in costs.items() if STRATEGIES[name].exact}
+            if not exact:
                 reasons = "; ".join(f"{n}: {r.reason}" for n, r in found.items() if isinstance(r, Refusal))
                 hint = "" if isinstance(STDE().propose(self.request), Refusal) else (
                     " An unbiased estimate is possible: strategy=opdsl.STDE(samples=16, key=…)."
                 )
                 raise StrategyError(f"no strategy applies to {'; '.join(texts)}. {reasons}.{hint}")
-            chosen = choose({name: self._time(c) for name, c in costs.items()})
-            why = self._reason(chosen, costs)
-        candidates = tuple(self._candidate(name, m, costs, chosen) for name, m in found.items())
+            chosen = choose({name: self._time(c) for name, c in exact.items()})
+            why = self._reason(chosen, exact)
+        shown = {n: m for n, m in found.items() if n in methods or n not in STRATEGIES or STRATEGIES[n].exact}
+        candidates = tuple(self._candidate(name, m, costs, chosen) for name, m in shown.items())
         candidates += self._sampling(found, self._time(costs[chosen]))
         method = methods[chosen]
         return FieldPlan(
@@ -324,6 +326,8 @@ class _Choice:
             return Candidate(name, found.channels, costs[name], "chosen")
         ratio = self._time(costs[name]) / self._time(costs[chosen])
         why = "predicted to cost the same" if 1 / TIE < ratio < TIE else f"{ratio:.3g} × the predicted cost"
+        if name in STRATEGIES and not STRATEGIES[name].exact:
+            return Candidate(name, found.channels, costs[name], f"{why}, not exact: strategy={name!r}", opt_in=True)
         return Candidate(name, found.channels, costs[name], why)
 
     def _reason(self, chosen: str, costs: Mapping[str, Cost]) -> str:

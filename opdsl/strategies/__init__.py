@@ -11,6 +11,7 @@ from opdsl.strategies.n_tangentprop import NTangentProp
 from opdsl.strategies.nested_ad import NestedAD
 from opdsl.strategies.pull_back import PullBack
 from opdsl.strategies.reverse_gradient import ReverseGradient
+from opdsl.strategies.spinprop import SPInProp
 
 # In the order of preference between equal prices: the more special name first.
 _ALL: tuple[Strategy, ...] = (
@@ -22,6 +23,7 @@ _ALL: tuple[Strategy, ...] = (
     PullBack(),
     ReverseGradient(),
     NestedAD(),
+    SPInProp(),
 )
 STRATEGIES: dict[str, Strategy] = {s.name: s for s in _ALL}
 

@@ -125,10 +125,17 @@ class Method(ABC):
 
 
 class Strategy(ABC):
-    """One way to differentiate, named as in the literature. Stateless; one instance each, in `opdsl.strategies.STRATEGIES`."""
+    """One way to differentiate, named as in the literature. Stateless; one instance each, in `opdsl.strategies.STRATEGIES`.
+
+    Attributes:
+        name: what users write.
+        reference: where it was published.
+        exact: whether it gives the operators of the network itself; one that does not is taken only where it is asked for.
+    """
 
     name: ClassVar[str]
     reference: ClassVar[str]
+    exact: ClassVar[bool] = True
 
     def keyed(self, key: Any) -> Strategy:
         """This strategy with another key for its random numbers."""
