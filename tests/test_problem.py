@@ -21,7 +21,8 @@ from opdsl.training.reference_solutions import cole_hopf, reference_values
 from opdsl.training.sampling import Sampler, comparison_points, slice_points, unit_points
 
 BUNDLED = (
-    "allen_cahn", "biharmonic_plate", "burgers", "heat1d", "inverse_burgers", "kdv", "poisson10d", "poisson2d",
+    "allen_cahn", "biharmonic_plate", "burgers", "burgers_profile_1", "burgers_profile_2", "burgers_profile_3", "burgers_profile_4",
+    "heat1d", "inverse_burgers", "kdv", "poisson10d", "poisson2d",
 )  # fmt: skip
 
 HEAT = """
@@ -153,6 +154,9 @@ MISTAKES: list[tuple[str, str, str, list[str]]] = [
     ("nu = 0.1", "nu = nan", "parameters.nu", ["finite"]),
     ("nu = 0.1", "nu = { start = 1 }", "parameters.nu.initial", ["missing"]),
     ("nu = 0.1", "nu = { initial = -1, positive = true }", "parameters.nu.initial", ["larger than 0"]),
+    ("nu = 0.1", "nu = { initial = 1, between = [0, 1] }", "parameters.nu.initial", ["between 0 and 1"]),
+    ("nu = 0.1", "nu = { initial = 1, between = [1, 0] }", "parameters.nu.between", ["empty"]),
+    ("nu = 0.1", "nu = { initial = 0.5, between = [0, 1], positive = true }", "parameters.nu.initial", ["either positive or between"]),
     ("nu = 0.1", "x = 0.1", "", ["'x'", "coordinate", "parameter"]),
     ('heat = "u_t = nu u_xx"', "", "equations", ["at least one equation"]),
     ('heat = "u_t = nu u_xx"', 'heat = "u_t = nu u_xz"', "equations.heat", ["OpNameError", "u_xz", "^"]),
@@ -171,6 +175,10 @@ MISTAKES: list[tuple[str, str, str, list[str]]] = [
         "conditions.left",
         ["already names"],
     ),
+    ('left = "u(x=0) = 0"', 'left = { inside = { y = [0, 1] }, equation = "u = 0" }', "conditions.left.inside.y", ["t, x"]),
+    ('left = "u(x=0) = 0"', 'left = { inside = { x = [1, 3] }, equation = "u = 0" }', "conditions.left.inside.x", ["no part of the box [0, 2]"]),
+    ('left = "u(x=0) = 0"', 'left = { inside = { x = [0, 1] }, equation = "u(t=0) = 0" }', "conditions.left", ["already names"]),
+    ('left = "u(x=0) = 0"', 'left = { inside = {}, equation = "u = 0" }', "conditions.left.inside", ["must not be empty"]),
     ('left = "u(x=0) = 0"', 'heat = "u(x=0) = 0"', "conditions", ["'heat' names two losses"]),
     ('periodic = "x"', 'periodic = "z"', "conditions.ring.periodic", ["t, x"]),
     ("order = 1", "ordre = 1", "conditions.ring.ordre", ["did you mean 'order'"]),
@@ -284,7 +292,7 @@ def test_a_learned_parameter_needs_observations() -> None:
 # ------------------------------------------------------------------------------------------- reference solutions
 
 
-@pytest.mark.parametrize("name", [n for n in BUNDLED if n != "burgers"])
+@pytest.mark.parametrize("name", [n for n in BUNDLED if not n.startswith("burgers")])
 def test_reference_solves_equations_and_conditions(name: str) -> None:
     """The exact solution, as a JAX function, makes every loss vanish."""
     jax = pytest.importorskip("jax", reason="derivatives of the reference are JAX's")
@@ -303,6 +311,40 @@ def test_reference_solves_equations_and_conditions(name: str) -> None:
             given = {key: problem.constants[key] for key in term.parameters}
             for residual in term.arrays(term.operator(u, x, **given)):
                 np.testing.assert_allclose(residual, 0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_self_similar_profiles_solve_their_equations(k: int) -> None:
+    """By mpmath: the root of X = -U - U^(2k+1), its derivatives of every order that the file asks for, both ends."""
+    problem = load_problem(f"burgers_profile_{k}")
+    (lam,) = problem.parameters
+    assert lam.exact == pytest.approx(1 / (2 * k), rel=1e-14)
+    assert lam.between is not None
+    assert lam.between == pytest.approx((1 / (2 * k + 1), 1 / (2 * k - 1)))
+    x = np.linspace(-2, 2, 41)
+    found = reference_values(problem, x[:, None])
+    assert found is not None
+    np.testing.assert_allclose(-found[:, 0] - found[:, 0] ** (2 * k + 1), x, atol=1e-14)
+    assert (found[0, 0], found[-1, 0]) == (1.0, -1.0)
+    order, about = 2 * k + 1, 0.3
+    assert f"d^{order}/dX^{order}" in problem.conditions[2].equation
+    with mpmath.workdps(40):
+
+        def residual(at: Any) -> Any:
+            u = mpmath.findroot(lambda v: v + v ** (2 * k + 1) + at, -at / 2)
+            slope = -1 / (1 + (2 * k + 1) * u ** (2 * k))
+            return -u / (2 * k) + ((1 + mpmath.mpf(1) / (2 * k)) * at + u) * slope
+
+        assert abs(residual(about)) < 1e-30
+
+
+def test_a_condition_in_a_part_of_the_box_has_its_points_there() -> None:
+    problem = heat(**{'left = "u(x=0) = 0"': 'left = { inside = { x = [0.5, 1] }, equation = "u_xx = 0" }'})
+    points = Sampler(problem, 0).draw(0)["left"]
+    assert points[:, 1].min() >= 0.5
+    assert points[:, 1].max() <= 1.0
+    assert np.ptp(points[:, 0]) > 0.8
+    assert np.ptp(points[:, 1]) > 0.4
 
 
 def test_cole_hopf_agrees_with_adaptive_quadrature() -> None:

@@ -318,7 +318,7 @@ def test_losses_agree_with_nested_differentiation() -> None:
             "initial": jnp.mean((values(points["initial"]) + jnp.sin(jnp.pi * points["initial"][:, 1])) ** 2),
             "ring": jnp.mean((values(low) - values(high)) ** 2) + jnp.mean((slope(low) - slope(high))[:, 1] ** 2),
             "wall": jnp.mean(values(points["wall"]) ** 2),
-            "data": jnp.mean((values(points["data"])[:, None] - trainer._data) ** 2),
+            "data": jnp.mean((values(points["data"])[:, None] - run._terms[-1].observed) ** 2),
         }
         found = trainer.losses()
     assert set(found) == set(expected)

@@ -48,6 +48,8 @@ def run(given: argparse.Namespace) -> int:
     trainer_of(given.backend).use_threads(given.threads)
     if not given.quiet:
         print(f"{problem.title}  ({given.backend}, {given.dtype or problem.dtype})")
+        if problem.choice:
+            print(f"optimiser: {problem.choice}")
     with bars(problem.losses, quiet=given.quiet) as progress:
         solution = solve(
             problem, backend=given.backend, steps=given.steps, seed=given.seed, dtype=given.dtype, out=folder,
@@ -80,13 +82,23 @@ def _print(solution: Solution) -> None:
     print(f"{solution.status}{by} after {solution.step} of {metrics['steps']} steps, {total:.1f} s")
     for name, error in solution.errors.items():
         print(f"relative L2 error of {name}: {100 * error:.3g} %")
+    for phase in metrics["optimiser"]["phases"]:
+        if phase["reason"]:
+            print(f"{phase['name']} from step {phase['step']} ended early: {phase['reason']}")
     for name, values in metrics["parameters"].items():
         exact = f" (exact {values['exact']:.6g})" if values["exact"] is not None else ""
         print(f"{name} = {values['found']:.6g}{exact}")
     if solution.diverged is not None:
-        lost = ", ".join(name for name, value in solution.diverged["losses"].items() if value != value or abs(value) == float("inf"))
+        where = {name: f" at {bad:,} of {count:,} points" for name, (bad, count) in solution.diverged["points"].items()}
+        losses = solution.diverged["losses"]
+        lost = ", ".join(name + where.get(name, "") for name, v in losses.items() if v != v or abs(v) == float("inf"))
+        everywhere = solution.step == 0 and any(bad == count for bad, count in solution.diverged["points"].values())
+        advice = (
+            "An equation that is finite nowhere has a function outside its domain (log, sqrt, a division by zero)."
+            if everywhere else "Try a smaller rate, other weights, or --dtype float64."
+        )  # fmt: skip
         print(
             f"not finite at step {solution.diverged['step']}: {lost}; the results are those of step {solution.step}, the last finite ones.\n"
-            "Try a smaller rate, other weights, or --dtype float64.", file=sys.stderr,
+            f"{advice}", file=sys.stderr,
         )  # fmt: skip
     print(f"results: {solution.folder}")

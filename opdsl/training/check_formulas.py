@@ -12,6 +12,7 @@ from opdsl.training.formulas import formula, formula_values, parameter_names
 from opdsl.training.losses import condition_term
 from opdsl.training.problem import Problem
 from opdsl.training.problem_errors import Findings, Path
+from opdsl.training.problem_tables import METHODS
 
 
 def check_formulas(problem: Problem, findings: Findings) -> None:
@@ -37,10 +38,11 @@ def check_formulas(problem: Problem, findings: Findings) -> None:
     for name, pair in problem.network.constraints.items():
         for part, text in zip(("factor", "offset"), pair, strict=True):
             attempt(("network", name, part), lambda text=text: _constraint(problem, text))  # type: ignore[misc]
-    if problem.reference.method == "cole_hopf":
-        nu = problem.exact_constants.get("nu")
-        if nu is None or not nu > 0:
-            findings.add("reference.method", "cole_hopf needs a parameter nu that is larger than 0")
+    if method := problem.reference.method:
+        name = METHODS[method].parameter
+        value = problem.exact_constants.get(name)
+        if value is None or not value > 0:
+            findings.add("reference.method", f"{method} needs a parameter {name} that is larger than 0")
 
 
 def _equation(problem: Problem, text: str) -> None:

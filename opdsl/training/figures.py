@@ -1,4 +1,4 @@
-"""Pictures of a solution: prediction, reference and error of every field; losses over the steps."""
+"""Pictures of a solution: prediction, reference and error of every field; losses over the steps, errors over the seconds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def draw(
     exact: Array | None,
     held: Mapping[str, float],
 ) -> None:
-    """Write a PNG: one row per field (prediction, reference, error), one row with the losses.
+    """Write a PNG: one row per field (prediction, reference, error), one row with losses and errors.
 
     Args:
         path: of the picture.
@@ -60,7 +60,9 @@ def draw(
     errors = ", ".join(f"relative L2 error of {n}: {100 * e:.3g} %" for n, e in solution.errors.items())
     unfinished = "" if solution.status == "finished" else f"{solution.status} after {solution.step} of {problem.steps} steps"
     top.suptitle(" · ".join(part for part in (problem.title, unfinished, errors, f"at {where}" if where else "") if part))
-    _losses(bottom.subplots(1, 1), solution)
+    panel, timed = bottom.subplots(1, 2)
+    _losses(panel, solution)
+    _errors(timed, solution)
     figure.savefig(path, dpi=110)
 
 
@@ -104,12 +106,33 @@ def _losses(panel: Axes, solution: Solution) -> None:
     for name, values in history["losses"].items():
         if values:
             panel.semilogy(history["step"], np.maximum(values, 1e-30), label=name)
-    done = 0
-    for phase in solution.problem.optimisers:
-        if done <= solution.step:
-            panel.axvline(done, color="grey", linewidth=0.8, linestyle=":")
-            panel.annotate(phase.name, (done, 1.0), xycoords=("data", "axes fraction"), fontsize=8, va="bottom")
-        done += phase.steps
+    _phases(panel, [(phase["step"], phase["name"]) for phase in history["phases"]])
     panel.set(xlabel="step", ylabel="mean squared residual")
     if history["step"]:
         panel.legend(fontsize=8)
+
+
+def _errors(panel: Axes, solution: Solution) -> None:
+    """Errors against seconds, or the losses where there is nothing to compare with; quantiles of the residual in the title."""
+    history = solution.history
+    known = history["errors"]
+    for name, values in (known or history["losses"]).items():
+        if values:
+            panel.semilogy(history["seconds"], np.maximum(values, 1e-30), label=name)
+    _phases(panel, [(phase["seconds"], phase["name"]) for phase in history["phases"]])
+    panel.set(xlabel="seconds", ylabel="relative L2 error" if known else "mean squared residual")
+    quantiles = solution.metrics.get("residual_quantiles", {})
+    text = "  ".join(f"{name} {value:.1e}" for name, value in quantiles.items())
+    panel.set_title(f"|residual| below: {text}" if text else "", fontsize=8, pad=14)
+    if history["step"]:
+        panel.legend(fontsize=8)
+
+
+def _phases(panel: Axes, phases: list[tuple[float, str]]) -> None:
+    """Mark where each phase begins; phases of one optimiser in a row are named once."""
+    before = ""
+    for place, name in phases:
+        panel.axvline(place, color="grey", linewidth=0.8, linestyle=":")
+        if name != before:
+            panel.annotate(name, (place, 1.0), xycoords=("data", "axes fraction"), fontsize=8, va="bottom")
+        before = name

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import array_api_compat
 import numpy as np
 import numpy.typing as npt
 
@@ -31,6 +32,7 @@ class Term:
         points: the set of points it is evaluated on; two sets for a periodic condition, whose results are subtracted.
         parameters: names the operator has to be given.
         condition: what says where the points belong; see `place`.
+        observed: what the operator is compared with at its points, one column per equation; None for zero.
     """
 
     names: tuple[str, ...]
@@ -38,6 +40,7 @@ class Term:
     points: tuple[str, ...]
     parameters: tuple[str, ...]
     condition: ConditionOperator | None = None
+    observed: Points | None = None
 
     @staticmethod
     def arrays(result: Any) -> tuple[Any, ...]:
@@ -49,16 +52,34 @@ class Term:
         first = results[0]
         if len(results) == 2:
             first = tuple(a - b for a, b in zip(*results, strict=True))
-        if len(self.names) == len(first):
-            return {name: mean_square(r) for name, r in zip(self.names, first, strict=True)}
-        return {self.names[0]: sum(mean_square(r) for r in first)}
+        if self.observed is not None:
+            xp = array_api_compat.array_namespace(*first)
+            first = tuple(a - xp.asarray(o, dtype=a.dtype) for a, o in zip(first, self.observed.T, strict=True))
+        parts = [(name, share * mean_square(r)) for (name, share, _), r in zip(self.parts(), first, strict=True)]
+        return {name: sum(value for other, value in parts if other == name) for name in self.names}
+
+    def parts(self) -> tuple[tuple[str, float, int], ...]:
+        """For each equation of the operator: its loss, its share in that loss's mean, the number of its components."""
+        equations = self.operator.residual().equations
+        names = self.names if len(self.names) == len(equations) else self.names * len(equations)
+        # Several fields are observed at once: their loss is the mean over all of them. Conditions add up.
+        share = 1.0 if self.observed is None else 1.0 / len(equations)
+        return tuple((name, share, len(e.components)) for name, e in zip(names, equations, strict=True))
+
+    def scales(self, weights: Mapping[str, float], count: int) -> npt.NDArray[np.float64]:
+        """What each column of the residuals (count, k) is multiplied by, so that its sum of squares is its weighted loss."""
+        return np.concatenate([np.full(k, np.sqrt(weights[name] * share / (count * k))) for name, share, k in self.parts()])
 
 
-def terms(problem: Problem, backend: str | None) -> tuple[Term, ...]:
-    """Return the losses of a problem; the equations, which share one push-forward, come first."""
+def terms(problem: Problem, backend: str | None, observed: Points | None = None) -> tuple[Term, ...]:
+    """Return the losses of a problem; the equations, which share one push-forward, come first, observations (k, m) last."""
     system = operator(problem.system_text, backend=backend, **problem.declarations)
     found = [Term(tuple(problem.equations), system, ("interior",), parameter_names(system))]
-    return (*found, *(condition_term(problem, condition, backend) for condition in problem.conditions))
+    found += [condition_term(problem, condition, backend) for condition in problem.conditions]
+    if observed is not None:
+        fields = operator("\n".join(problem.fields), backend=backend, **problem.declarations)
+        found.append(Term(("data",), fields, ("data",), (), observed=observed))
+    return tuple(found)
 
 
 def condition_term(problem: Problem, condition: Condition, backend: str | None) -> Term:
@@ -73,11 +94,10 @@ def condition_term(problem: Problem, condition: Condition, backend: str | None) 
         return Term((name,), made, (name, f"{name}+"), parameter_names(made))
     made = operator(f"{name}: {condition.equation}", backend=backend, **problem.declarations)
     places = made.conditions
-    if condition.everywhere:
+    if condition.everywhere or condition.inside:
         if places:
-            raise LanguageError(
-                'the equation already names a place; leave out on = "boundary", or the place', code="E401"
-            )
+            key = 'on = "boundary"' if condition.everywhere else "inside = {…}"
+            raise LanguageError(f"the equation already names a place; leave out {key}, or the place", code="E401")
         return Term((name,), made, (name,), parameter_names(made))
     inside = next(iter(places.values()), None)
     if inside is None or not inside.where:

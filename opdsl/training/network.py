@@ -35,6 +35,13 @@ class ArrayFunctions:
     """A fixed array with the dtype and device of its second argument."""
 
 
+def sizes(problem: Problem) -> list[int]:
+    """Widths of all layers: inputs after the features, hidden layers, fields."""
+    spec = problem.network
+    plain = len(problem.columns) - len(spec.periodic)
+    return [plain + 2 * spec.harmonics * len(spec.periodic) + 2 * spec.fourier, *[spec.width] * spec.layers, len(problem.fields)]
+
+
 class TrialFunction:
     """The function that is trained.
 
@@ -54,13 +61,12 @@ class TrialFunction:
         self._middle, self._scale = 0.5 * (low + high), 2.0 / (high - low)
         self._periodic = [problem.columns.index(name) for name in spec.periodic]
         self._plain = [k for k in range(len(low)) if k not in self._periodic]
-        inputs = len(self._plain) + 2 * spec.harmonics * len(self._periodic)
+        self._sizes = sizes(problem)
         self._frequencies: npt.NDArray[np.float64] | None = None
         if spec.fourier:
             rng = np.random.default_rng([seed, 1])
-            self._frequencies = np.pi * spec.fourier_scale * rng.standard_normal((inputs, spec.fourier))
-            inputs += 2 * spec.fourier
-        self._sizes = [inputs, *[spec.width] * spec.layers, len(problem.fields)]
+            plain = self._sizes[0] - 2 * spec.fourier
+            self._frequencies = np.pi * spec.fourier_scale * rng.standard_normal((plain, spec.fourier))
         self._seed = seed
 
     def initial(self) -> Weights:

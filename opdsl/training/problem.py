@@ -29,6 +29,7 @@ class Problem:
         box: ``(low, high)`` for every column.
         equations: name and text, in the order of the file.
         weights: a factor for every loss in `losses`.
+        choice: what ``optimiser = "auto"`` chose, and why; empty where the file names its optimisers.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Problem:
     optimisers: tuple[OptimiserSpec, ...]
     dtype: str
     seed: int
+    choice: str = ""
 
     @cached_property
     def losses(self) -> tuple[str, ...]:

@@ -152,6 +152,8 @@ def _words(kind: str, value: Any, context: Mapping[str, Any], path: Path, messag
             return f"must be larger than {context['gt']:g}, found {found}"
         case "greater_than_equal":
             return f"must be at least {context['ge']:g}, found {found}"
+        case "less_than":
+            return f"must be smaller than {context['lt']:g}, found {found}"
         case "less_than_equal":
             return f"must be at most {context['le']:,}, found {found}"
         case "too_short":

@@ -8,17 +8,21 @@ table              meaning
 ``fields``         the unknowns, ``"u"`` or ``"u v"`` (a text at the top of the file)
 ``[coordinates]``  ``name = [low, high]``, columns in this order; ``"x[10]" = [0, 1]`` is a cube of ten dimensions
 ``[equations]``    ``name = "u_t + u u_x = nu u_xx"``, each a loss of that name, on points inside the box
-``[parameters]``   ``nu = 0.01``, or ``nu = { initial = 0.1, exact = 0.05, positive = true }`` to learn it
+``[parameters]``   ``nu = 0.01``, or ``nu = { initial = 0.1, exact = 0.05, positive = true }`` to learn it; ``between = [0, 1]``
+                   keeps it inside bounds
 ``[conditions]``   ``name = "u(t=0) = -sin(pi x)"`` · ``{ on = "boundary", equation = "u = 0" }`` (all faces of the
-                   space box) · ``{ periodic = "x", order = 1 }`` (values and derivatives to that order agree)
-``[reference]``    ``u = "exp(-t) sin(x)"``, or ``method = "cole_hopf"``; ``points`` per coordinate where it is compared
+                   space box) · ``{ inside = { x = [0, 0.1] }, equation = "…" }`` (in a part of the box) ·
+                   ``{ periodic = "x", order = 1 }`` (values and derivatives to that order agree)
+``[reference]``    ``u = "exp(-t) sin(x)"``, or ``method = "cole_hopf"``, ``"self_similar_burgers"``; ``points`` per coordinate where it is compared
 ``[data]``         observations to fit: ``points`` and ``noise`` of the reference, or ``file`` (CSV with a header)
 ``[network]``      ``layers``, ``width``, ``activation``, ``periodic``, ``fourier``; hard constraints
                    ``u = { factor = "t", offset = "sin(x)" }`` make the field offset + factor · network
-``[sampling]``     ``method``, ``interior``, ``boundary``, ``resample``, ``adaptive``
+``[sampling]``     ``method``, ``interior``, ``boundary``, ``resample``, ``adaptive``, ``refine`` (interior points where the
+                   residual is large, whenever a phase begins)
 ``[weights]``      a factor for each named loss; 1 where absent
-``[[optimiser]]``  the phases of training, one after the other
-``[training]``     ``dtype``, ``seed``
+``[[optimiser]]``  the phases of training, one after the other: first-order methods, ``lbfgs``, ``levenberg_marquardt``,
+                   ``natural_gradient``; or one text, ``optimiser = "auto"``, at the top of the file
+``[training]``     ``dtype`` (float64 where an optimiser for residuals is at work, else float32), ``seed``
 =================  ===================================================================================================
 """
 

@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from opdsl.errors import ProblemError, did_you_mean
+from opdsl.training.choose_optimiser import choose
 from opdsl.training.observations import read_columns
 from opdsl.training.problem import Problem
 from opdsl.training.problem_errors import Findings, short
 from opdsl.training.problem_schema import (
-    LBFGS,
     BoundaryCondition,
     LearnedParameter,
     NetworkTable,
+    PartCondition,
     PeriodicCondition,
     ProblemFile,
     ReferenceTable,
 )
 from opdsl.training.problem_tables import (
+    METHODS,
     Condition,
     DataSpec,
     NetworkSpec,
@@ -74,14 +76,14 @@ def problem_from_tables(
         fields=fields,
         equations={key: value.strip() for key, value in table.equations.items()},
         parameters=_parameters(table),
-        conditions=_conditions(table, columns, findings),
+        conditions=_conditions(table, dict(zip(columns, box, strict=True)), findings),
         reference=reference,
         data=_data(table, reference, columns, fields, folder, findings),
         network=_network(table.network, fields, columns, findings),
         sampling=_sampling(table, len(columns), findings),
         weights={},
         optimisers=_optimisers(table, findings),
-        dtype=table.training.dtype,
+        dtype=table.training.dtype or "float32",
         seed=table.training.seed,
     )
     for key, formula in problem.equations.items():
@@ -91,7 +93,7 @@ def problem_from_tables(
     if length > _CHARACTERS:
         findings.add("", f"the formulas have {length:,} characters together; the limit is {_CHARACTERS:,}")
         return None
-    return _with_weights(problem, table, values, findings)
+    return _with_weights(_with_optimisers(problem, table), table, values, findings)
 
 
 def split_names(names: str) -> list[str]:
@@ -139,22 +141,30 @@ def _check_names(table: ProblemFile, columns: tuple[str, ...], fields: tuple[str
 
 def _parameters(table: ProblemFile) -> tuple[ParameterValue, ...]:
     return tuple(
-        ParameterValue(name, value.initial, True, value.exact, value.positive)
+        ParameterValue(name, value.initial, True, value.exact, value.positive, value.between)
         if isinstance(value, LearnedParameter)
         else ParameterValue(name, float(value))
         for name, value in table.parameters.items()
     )
 
 
-def _conditions(table: ProblemFile, columns: tuple[str, ...], findings: Findings) -> tuple[Condition, ...]:
+def _conditions(table: ProblemFile, box: dict[str, tuple[float, float]], findings: Findings) -> tuple[Condition, ...]:
     found = []
     for name, value in table.conditions.items():
         match value:
             case PeriodicCondition():
-                if value.periodic not in columns:
-                    _not_one_of(("conditions", name, "periodic"), value.periodic, columns, findings)
+                if value.periodic not in box:
+                    _not_one_of(("conditions", name, "periodic"), value.periodic, tuple(box), findings)
                     continue
                 found.append(Condition(name, periodic=value.periodic, order=value.order))
+            case PartCondition():
+                found.append(Condition(name, value.equation, inside=dict(value.inside)))
+                for column, (low, high) in value.inside.items():
+                    if column not in box:
+                        _not_one_of(("conditions", name, "inside", column), column, tuple(box), findings)
+                    elif not (box[column][0] <= low and high <= box[column][1]):
+                        limits = "[{:g}, {:g}]".format(*box[column])
+                        findings.add(("conditions", name, "inside", column), f"[{low:g}, {high:g}] is no part of the box {limits}")
             case BoundaryCondition():
                 found.append(Condition(name, value.equation, everywhere=True))
             case _:
@@ -175,8 +185,8 @@ def _reference(table: ReferenceTable, fields: tuple[str, ...], columns: tuple[st
     if formulas and len(formulas) < len(fields):
         missing = next(name for name in fields if name not in formulas)
         findings.add(("reference", missing), "missing; give the exact solution of every field, or of none", "E804")
-    if table.method == "cole_hopf" and (len(fields) != 1 or set(columns) != {"t", "x"}):
-        findings.add("reference.method", "cole_hopf is for one field over t and x")
+    if table.method and (len(fields) != 1 or set(columns) != set(METHODS[table.method].columns)):
+        findings.add("reference.method", f"{table.method} is for one field over {' and '.join(METHODS[table.method].columns)}")
     points, dimension = tuple(table.points), len(columns)
     if points and len(points) != dimension and not (dimension > 2 and len(points) == 1):
         findings.add("reference.points", f"expected {dimension} numbers, one for each coordinate, found {len(points)}")
@@ -234,21 +244,29 @@ def _sampling(table: ProblemFile, dimension: int, findings: Findings) -> Samplin
         findings.add("sampling.adaptive", "points follow the residual only when they are drawn again; set resample = 100, say")
     return SamplingSpec(
         method=given.method, interior=given.interior, boundary=given.boundary, counts=given.points,
-        resample=given.resample, adaptive=given.adaptive, power=given.power, floor=given.floor,
+        resample=given.resample, adaptive=given.adaptive, refine=given.refine, power=given.power, floor=given.floor,
     )  # fmt: skip
 
 
 def _optimisers(table: ProblemFile, findings: Findings) -> tuple[OptimiserSpec, ...]:
-    """2000 steps of Adam where none is given."""
+    """2000 steps of Adam where none is given; nothing where they are to be chosen."""
+    if table.optimiser == "auto":
+        return ()
     if len(table.optimiser) > _ENTRIES:
         findings.add("optimiser", f"{len(table.optimiser)} phases are more than the limit {_ENTRIES}")
-    found = [
-        OptimiserSpec(phase.name, phase.steps, 1.0, "constant", 1.0, phase.memory)
-        if isinstance(phase, LBFGS)
-        else OptimiserSpec(phase.name, phase.steps, phase.rate, phase.schedule, phase.final, 0)
-        for phase in table.optimiser
-    ]
+    # What a phase does not have plays no part in it.
+    neutral = OptimiserSpec(rate=1.0, schedule="constant", final=1.0, memory=0)
+    found = [replace(neutral, **phase.model_dump()) for phase in table.optimiser]
     return tuple(found) or (OptimiserSpec(steps=2000),)
+
+
+def _with_optimisers(problem: Problem, table: ProblemFile) -> Problem:
+    """The phases that ``auto`` chooses; double precision where a second-order method could not use less."""
+    if not problem.optimisers:
+        phases, why = choose(problem)
+        problem = replace(problem, optimisers=phases, choice=why)
+    wide = any(phase.for_residuals for phase in problem.optimisers)
+    return replace(problem, dtype=table.training.dtype or ("float64" if wide else "float32"))
 
 
 def _with_weights(problem: Problem, table: ProblemFile, values: dict[str, Any], findings: Findings) -> Problem:

@@ -42,7 +42,7 @@ def _is_table(value: Any) -> str:
 def _condition_kind(value: Any) -> str:
     if not isinstance(value, dict):
         return "#plain"
-    return "#periodic" if "periodic" in value else "#boundary"
+    return "#periodic" if "periodic" in value else "#part" if "inside" in value else "#boundary"
 
 
 Interval = Annotated[tuple[float, float], BeforeValidator(_interval)]
@@ -62,9 +62,10 @@ class OpenTable(Table):
 
 
 class LearnedParameter(Table):
-    """``nu = { initial = 0.1, exact = 0.05, positive = true }``."""
+    """``nu = { initial = 0.1, exact = 0.05, positive = true }``, or ``between = [0, 1]``."""
 
     positive: bool = False
+    between: Interval | None = None
     initial: float
     exact: float | None = None
 
@@ -73,6 +74,11 @@ class LearnedParameter(Table):
     def _in_its_domain(cls, value: float, info: ValidationInfo) -> float:
         if info.data.get("positive") and value <= 0:
             raise ValueError(f"must be larger than 0, found {value:g}")
+        bounds = info.data.get("between")
+        if bounds is not None and not bounds[0] < value < bounds[1]:
+            raise ValueError(f"must lie between {bounds[0]:g} and {bounds[1]:g}, found {value:g}")
+        if bounds is not None and info.data.get("positive"):
+            raise ValueError("give either positive or between; the bounds say enough")
         return value
 
 
@@ -80,6 +86,13 @@ class BoundaryCondition(Table):
     """``{ on = "boundary", equation = "u = 0" }``."""
 
     on: Literal["boundary"]
+    equation: str
+
+
+class PartCondition(Table):
+    """``{ inside = { x = [0, 0.1] }, equation = "u_xxx = 0" }``."""
+
+    inside: Annotated[dict[str, Interval], Field(min_length=1)]
     equation: str
 
 
@@ -94,7 +107,7 @@ class ReferenceTable(OpenTable):
     """``[reference]``: a method, or a formula for every field."""
 
     __pydantic_extra__: dict[str, str]
-    method: Literal["cole_hopf"] | None = None
+    method: Literal["cole_hopf", "self_similar_burgers"] | None = None
     points: list[PointCount] = []
 
 
@@ -141,6 +154,7 @@ class SamplingTable(Table):
     points: dict[str, PointCount] = {}
     resample: Annotated[int, Field(ge=0, le=_STEPS)] = SamplingSpec.resample
     adaptive: bool = SamplingSpec.adaptive
+    refine: bool = SamplingSpec.refine
     power: Positive = SamplingSpec.power
     floor: NotNegative = SamplingSpec.floor
 
@@ -148,10 +162,15 @@ class SamplingTable(Table):
 Steps = Annotated[int, Field(ge=1, le=_STEPS)]
 
 
+OptimiserName = Literal[
+    "adam", "adamw", "nadam", "radam", "sgd", "soap", "lbfgs", "levenberg_marquardt", "natural_gradient"
+]  # fmt: skip
+
+
 class FirstOrder(Table):
     """A phase of a first-order optimiser."""
 
-    name: Literal["adam", "adamw", "nadam", "radam", "sgd", "lbfgs"] = "adam"
+    name: OptimiserName = "adam"
     steps: Steps = OptimiserSpec.steps
     rate: Positive = OptimiserSpec.rate
     schedule: Literal["constant", "cosine", "exponential"] = "constant"
@@ -166,14 +185,53 @@ class LBFGS(Table):
     memory: Annotated[int, Field(ge=1, le=1000)] = OptimiserSpec.memory
 
 
+class LevenbergMarquardtPhase(Table):
+    """A phase of damped Gauss-Newton steps."""
+
+    name: Literal["levenberg_marquardt"]
+    steps: Steps = 300
+    damping: Positive = OptimiserSpec.damping
+    geodesic: bool = OptimiserSpec.geodesic
+    matrix_free: bool = OptimiserSpec.matrix_free
+
+
+class NaturalGradientPhase(Table):
+    """A phase of natural-gradient steps with momentum."""
+
+    name: Literal["natural_gradient"]
+    steps: Steps = 300
+    damping: Positive = OptimiserSpec.damping
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = OptimiserSpec.momentum
+    matrix_free: bool = OptimiserSpec.matrix_free
+
+
+Phase = Annotated[
+    Annotated[FirstOrder, Tag("#first-order")]
+    | Annotated[LBFGS, Tag("#lbfgs")]
+    | Annotated[LevenbergMarquardtPhase, Tag("#levenberg_marquardt")]
+    | Annotated[NaturalGradientPhase, Tag("#natural_gradient")],
+    Discriminator(lambda value: _optimiser_kind(value)),
+]
+
+
 def _optimiser_kind(value: Any) -> str:
-    return "#newton" if isinstance(value, dict) and value.get("name") == "lbfgs" else "#first-order"
+    name = value.get("name") if isinstance(value, dict) else None
+    return f"#{name}" if name in ("lbfgs", "levenberg_marquardt", "natural_gradient") else "#first-order"
+
+
+def _phases(value: Any) -> Any:
+    """A name alone is one phase with its defaults."""
+    return [{"name": value}] if isinstance(value, str) and value != "auto" else value
+
+
+def _auto_or_phases(value: Any) -> str:
+    return "#auto" if value == "auto" else "#phases"
 
 
 class TrainingTable(Table):
     """``[training]``."""
 
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float32", "float64"] | None = None
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
 
 
@@ -194,6 +252,7 @@ class ProblemFile(Table):
         Annotated[
             Annotated[str, Tag("#plain")]
             | Annotated[BoundaryCondition, Tag("#boundary")]
+            | Annotated[PartCondition, Tag("#part")]
             | Annotated[PeriodicCondition, Tag("#periodic")],
             Discriminator(_condition_kind),
         ],
@@ -203,7 +262,8 @@ class ProblemFile(Table):
     network: NetworkTable = NetworkTable()  # type: ignore[call-arg]
     sampling: SamplingTable = SamplingTable()
     weights: dict[str, NotNegative] = {}
-    optimiser: list[
-        Annotated[Annotated[FirstOrder, Tag("#first-order")] | Annotated[LBFGS, Tag("#newton")], Discriminator(_optimiser_kind)]
-    ] = []
+    optimiser: Annotated[
+        Annotated[Literal["auto"], Tag("#auto")] | Annotated[list[Phase], Tag("#phases")],
+        Discriminator(_auto_or_phases), BeforeValidator(_phases),
+    ] = []  # fmt: skip
     training: TrainingTable = TrainingTable()

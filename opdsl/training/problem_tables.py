@@ -11,7 +11,8 @@ from pathlib import Path
 class ParameterValue:
     """A parameter of the equations; learned from data where ``learn``, starting at ``value``.
 
-    ``exact`` is only compared with at the end. A ``positive`` parameter is trained through its logarithm.
+    ``exact`` is only compared with at the end. A ``positive`` parameter is trained through its logarithm, one ``between`` two
+    bounds through its logistic function; see `opdsl.training.learned`.
     """
 
     name: str
@@ -19,20 +20,22 @@ class ParameterValue:
     learn: bool = False
     exact: float | None = None
     positive: bool = False
+    between: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Condition:
     """A boundary, initial or periodic condition.
 
-    Exactly one of three kinds: ``equation`` with a restriction in its text (``u(t=0) = 0``); ``equation`` on all
-    faces of the space box (``everywhere``); agreement of both ends of the coordinate ``periodic`` up to derivatives of
-    ``order``.
+    Exactly one of four kinds: ``equation`` with a restriction in its text (``u(t=0) = 0``); ``equation`` on all
+    faces of the space box (``everywhere``); ``equation`` in a part of the box, an interval for some coordinates
+    (``inside``); agreement of both ends of the coordinate ``periodic`` up to derivatives of ``order``.
     """
 
     name: str
     equation: str = ""
     everywhere: bool = False
+    inside: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     periodic: str = ""
     order: int = 1
 
@@ -52,6 +55,17 @@ class ReferenceSpec:
     def active(self) -> bool:
         """Whether there is a reference solution."""
         return bool(self.formulas or self.method)
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a named reference solution is for: one field over these columns, with this positive parameter."""
+
+    columns: tuple[str, ...]
+    parameter: str
+
+
+METHODS = {"cole_hopf": Method(("t", "x"), "nu"), "self_similar_burgers": Method(("X",), "lam")}
 
 
 @dataclass(frozen=True)
@@ -91,7 +105,7 @@ class SamplingSpec:
 
     ``resample``: draw new points every so many steps (0: never). ``adaptive``: share of the interior points that is
     drawn with probability ∝ |residual|^power + floor · mean (residual-based adaptive distribution, arXiv:2207.10289,
-    eq. 2).
+    eq. 2). ``refine``: draw them so whenever a new phase of training begins, and leave them alone until the next one.
     """
 
     method: str = "sobol"
@@ -100,13 +114,19 @@ class SamplingSpec:
     counts: Mapping[str, int] = field(default_factory=dict)
     resample: int = 0
     adaptive: bool = False
+    refine: bool = False
     power: float = 1.0
     floor: float = 1.0
 
 
 @dataclass(frozen=True)
 class OptimiserSpec:
-    """One phase of training. ``final`` is the last learning rate divided by the first."""
+    """One phase of training.
+
+    ``rate``, ``schedule`` and ``final`` (the last learning rate divided by the first) belong to first-order methods, ``memory`` to
+    L-BFGS, the rest to the optimisers for residuals; see `opdsl.training.levenberg_marquardt` and
+    `opdsl.training.natural_gradient`.
+    """
 
     name: str = "adam"
     steps: int = 1000
@@ -114,3 +134,20 @@ class OptimiserSpec:
     schedule: str = "constant"
     final: float = 0.01
     memory: int = 50
+    damping: float = 1e-3
+    geodesic: bool = True
+    momentum: float = 0.9
+    matrix_free: bool = False
+
+    @property
+    def for_residuals(self) -> bool:
+        """Whether it works on the residuals one by one, not on their mean."""
+        return self.name in RESIDUAL_OPTIMISERS
+
+    @property
+    def second_order(self) -> bool:
+        """Whether it learns a curvature that belongs to its points."""
+        return self.for_residuals or self.name == "lbfgs"
+
+
+RESIDUAL_OPTIMISERS = ("levenberg_marquardt", "natural_gradient")

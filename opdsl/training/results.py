@@ -12,7 +12,6 @@ from opdsl.errors import ProblemError
 from opdsl.training import checkpoint
 from opdsl.training.files import usable_folder
 from opdsl.training.run import Run
-from opdsl.training.sampling import Points
 from opdsl.training.versions import versions
 
 
@@ -41,13 +40,15 @@ def protect(folder: Path, last: int, *, force: bool) -> None:
     )
 
 
-def relative_errors(fields: tuple[str, ...], predicted: Points, exact: Points) -> dict[str, float]:
-    """Return ‖u - v‖₂ / ‖v‖₂ of every field; the absolute error where the reference vanishes."""
-    out = {}
-    for k, name in enumerate(fields):
-        scale = float(np.linalg.norm(exact[:, k]))
-        out[name] = float(np.linalg.norm(predicted[:, k] - exact[:, k])) / (scale or 1.0)
-    return out
+_QUANTILES = {"50%": 0.5, "90%": 0.9, "99%": 0.99, "100%": 1.0}
+
+
+def residual_quantiles(run: Run) -> dict[str, float]:
+    """How large the residual of the equations is at points that training has not seen."""
+    count = max(run.problem.sampling.interior, 1024)
+    with run.trainer.scope():
+        size = run.trainer.residual(run.sampler.box("unseen", count, 0))
+    return {name: float(np.quantile(size, share)) for name, share in _QUANTILES.items()}
 
 
 def metrics(run: Run, errors: dict[str, float], found: dict[str, float]) -> dict[str, Any]:
@@ -69,6 +70,8 @@ def metrics(run: Run, errors: dict[str, float], found: dict[str, float]) -> dict
         "step": run.step,
         "steps": problem.steps,
         "relative_l2_error": errors,
+        "residual_quantiles": residual_quantiles(run),
+        "optimiser": {"chosen": problem.choice, "phases": run.history["phases"]},
         "parameters": learned,
         "losses": {name: values[-1] for name, values in run.history["losses"].items() if values},
         "diverged": run.diverged,

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from opdsl.backends.execution import free_memory
 from opdsl.errors import OpdslWarning, ProblemError
 from opdsl.training import checkpoint
+from opdsl.training.choose_optimiser import check_memory, parameter_count
+from opdsl.training.error_probe import ErrorProbe
+from opdsl.training.history import History, check_history
 from opdsl.training.interrupts import Interrupt, interruptible
-from opdsl.training.losses import place, terms
+from opdsl.training.losses import Term, place, terms
 from opdsl.training.observations import observations
 from opdsl.training.problem import Problem
 from opdsl.training.sampling import INTERIOR, Sampler
-from opdsl.training.trainer import Setting, Trainer, make_trainer
+from opdsl.training.trainer import Setting, Trainer, make_trainer, trainer_of
 from opdsl.training.versions import versions
 
 Progress = Callable[[int, int, str, dict[str, float]], None]
-"""Called as ``progress(step, steps, phase, losses)``."""
+"""Called as ``progress(step, steps, phase, losses)``; a phase of an optimiser for residuals says what its last step did, too."""
 
 _LOOKS = 200  # at the losses, in a whole run
 
@@ -47,21 +51,22 @@ class Run:
         self._clock = _Clock()
         self.problem, self.backend, self.folder, self._progress = problem, backend, folder, progress
         self._save_every = save_every
+        self._every = max(1, problem.steps // _LOOKS)
         observed = observations(problem, problem.seed)
-        self._sampler = Sampler(problem, problem.seed, None if observed is None else observed[0])
-        self._terms = terms(problem, backend)
+        self.sampler = Sampler(problem, problem.seed, None if observed is None else observed[0])
+        self._terms = terms(problem, backend, None if observed is None else observed[1])
         self._draw = 0
-        self._points = place(problem, self._terms, self._sampler.draw(0))
-        setting = Setting(
-            problem, self._terms, problem.seed, problem.dtype, self._points, None if observed is None else observed[1]
-        )
+        self._points = place(problem, self._terms, self.sampler.draw(0))
+        setting = Setting(problem, self._terms, problem.seed, problem.dtype, self._points)
+        _check_phases(problem, backend, self._terms, self._points)
         self.trainer: Trainer = make_trainer(backend, setting)
+        self._probe = ErrorProbe(problem)
         self.step, self.status = 0, "running"
         self._phase = -1
         self._ended: set[int] = set()
         self.interrupt = Interrupt()
         self.diverged: dict[str, Any] | None = None
-        self.history: dict[str, Any] = {"step": [], "seconds": [], "losses": {name: [] for name in problem.losses}}
+        self._history = History(problem)
         self.setup_seconds = self._clock.elapsed()
         self._clock = _Clock(stopped=True)
         # The last state whose losses were finite: what is kept where a later one is not, or where a step is cut short.
@@ -127,9 +132,12 @@ class Run:
     def _advance(self, phase: int) -> None:
         if phase != self._phase:
             self._enter(phase)
+            self._history.begin(self.problem.optimisers[phase].name, self.step, self.seconds)
         self._resample(self.step - self._starts()[phase])
         if not self.trainer.step():
             self._ended.add(phase)
+            report = self.trainer.report
+            self._history.end("nothing moves any more" if report is None else report.reason)
         self.step += 1
 
     def _enter(self, phase: int) -> None:
@@ -137,37 +145,43 @@ class Run:
         self._phase = phase
 
     def _resample(self, done: int) -> None:
-        """Draw new points where it is time to. L-BFGS keeps its points: its curvature belongs to them."""
+        """Draw new points where it is time to: between two phases, or now and then within one of a first-order method.
+
+        A second-order method keeps its points: its curvature, or the decrease that it asks of every step, belongs to them.
+        """
         sampling, phase = self.problem.sampling, self.problem.optimisers[self._phase]
-        if not sampling.resample or phase.name == "lbfgs" or not done or done % sampling.resample:
+        if not done:
+            due, adaptive = sampling.refine and self._phase > 0, True
+        else:
+            due = bool(sampling.resample) and not phase.second_order and not done % sampling.resample
+            adaptive = sampling.adaptive
+        if not due:
             return
         self._draw += 1
-        self._points = place(self.problem, self._terms, self._sampler.draw(self._draw))
-        if sampling.adaptive:
-            self._points[INTERIOR] = self._sampler.adapt(self._draw, self.trainer.residual)
+        self._points = place(self.problem, self._terms, self.sampler.draw(self._draw))
+        if adaptive:
+            self._points[INTERIOR] = self.sampler.adapt(self._draw, self.trainer.residual)
         self.trainer.set_points(self._points)
 
     # ------------------------------------------------------------------------------------------------------- looking
 
     def _due(self, last: int) -> bool:
-        return self.step % max(1, self.problem.steps // _LOOKS) == 0 or self.step == last
+        return self.step % self._every == 0 or self.step == last
 
     def _look(self, last: int) -> None:
         """Note the losses, and the state where they are finite."""
-        if self.history["step"] and self.history["step"][-1] == self.step:
+        if self._history.last == self.step:
             return
         losses = self.trainer.losses()
         if not self._is_sound(losses):
             return
-        self.history["step"].append(self.step)
-        self.history["seconds"].append(round(self.seconds, 4))
-        for name, value in losses.items():
-            self.history["losses"][name].append(value)
+        self._history.look(self.step, self.seconds, losses, self._probe.errors(self.trainer.predict))
         self._sound = self._tree()
         if self._progress is None:
             return
+        phase, report = self.problem.optimisers[max(self._phase, 0)].name, self.trainer.report
         try:
-            self._progress(self.step, last, self.problem.optimisers[max(self._phase, 0)].name, losses)
+            self._progress(self.step, last, phase if report is None else f"{phase}: {report}", losses)
         except OSError:
             self._progress = None  # the terminal or the pipe is gone; the run goes on
 
@@ -175,7 +189,8 @@ class Run:
         """Whether all losses are finite; where one is not, the run has diverged and goes back to where they were."""
         if all(np.isfinite(value) for value in losses.values()):
             return True
-        self.status, self.diverged = "diverged", {"step": self.step, "losses": losses}
+        self.status = "diverged"
+        self.diverged = {"step": self.step, "losses": losses, "points": self.trainer.not_finite()}
         self._put(self._sound)
         return False
 
@@ -192,6 +207,11 @@ class Run:
         """Time spent on training, that of earlier parts of the run included."""
         return self._clock.elapsed()
 
+    @property
+    def history(self) -> dict[str, Any]:
+        """What was seen so far; see `History`."""
+        return self._history.record
+
     def _identity(self) -> dict[str, Any]:
         return {
             "problem": self.problem.name,
@@ -202,7 +222,6 @@ class Run:
         }
 
     def _tree(self) -> dict[str, Any]:
-        history = self.history
         with self.trainer.scope():
             return {
                 "trainer": self.trainer.state(),
@@ -211,12 +230,9 @@ class Run:
                 "phase": self._phase,
                 "draw": self._draw,
                 "ended": sorted(self._ended),
-                "history": {
-                    "step": list(history["step"]), "seconds": list(history["seconds"]),
-                    "losses": {name: list(values) for name, values in history["losses"].items()},
-                },
+                "history": self._history.tree(),
                 "seconds": self.seconds,
-            }  # fmt: skip
+            }
 
     def save(self) -> None:
         """Write the checkpoint.
@@ -268,8 +284,7 @@ class Run:
 
     def _put(self, tree: dict[str, Any]) -> None:
         self.step, self._draw, self._ended = tree["step"], tree["draw"], set(tree["ended"])
-        self.history = {"step": list(tree["history"]["step"]), "seconds": list(tree["history"]["seconds"]),
-                        "losses": {name: list(values) for name, values in tree["history"]["losses"].items()}}  # fmt: skip
+        self._history.put(tree["history"])
         self._points = dict(tree["points"])
         with self.trainer.scope():
             if tree["phase"] not in (-1, self._phase):
@@ -296,6 +311,28 @@ class _Clock:
         return self.before + (0.0 if self._began is None else time.perf_counter() - self._began)
 
 
+def _check_phases(problem: Problem, backend: str, found: Sequence[Term], points: Mapping[str, Any]) -> None:
+    """Refuse a phase that cannot be run, before the first step of any; say what single precision does to the others.
+
+    Raises:
+        ProblemError: its optimiser is missing, or its Jacobian does not fit in memory; with the sizes and what fits.
+    """
+    for phase in problem.optimisers:
+        if why := trainer_of(backend).missing(phase.name):
+            raise ProblemError(f"{phase.name} on {backend}: {why}", code="E831")
+    phases = [phase for phase in problem.optimisers if phase.for_residuals]
+    residuals = sum(len(points[t.points[0]]) * sum(k for _, _, k in t.parts()) for t in found)
+    itemsize = 8 if problem.dtype == "float64" else 4
+    for phase in phases:
+        check_memory(phase, residuals, parameter_count(problem), itemsize, free_memory())
+    if phases and itemsize == 4:
+        warnings.warn(
+            f"{phases[0].name} in float32: residuals have seven digits and their Jacobian's normal equations half of them, so that "
+            "errors stay near 1e-3 to 1e-4 where float64 reaches 1e-6 and less; leave dtype out, or give float64",
+            OpdslWarning, stacklevel=4,
+        )  # fmt: skip
+
+
 def _check_tree(tree: Any, run: Run) -> None:
     """Raise `ValueError` where a checkpoint holds something else than a state of this run."""
 
@@ -316,11 +353,8 @@ def _check_tree(tree: Any, run: Run) -> None:
     for part, what in ((tree["points"], "points"), (tree["trainer"]["theta"], "weights")):
         expected = fresh["points"] if what == "points" else fresh["trainer"]["theta"]
         need(_shapes(part) == _shapes(expected), f"its {what} have other shapes")
-    history = tree["history"]
-    columns = [history["step"], history["seconds"], *history["losses"].values()]
-    need(list(history["losses"]) == list(problem.losses), "its losses have other names")
-    need(all(isinstance(c, list) and len(c) == len(columns[0]) for c in columns), "its history has gaps")
-    need(all(isinstance(v, int | float) for c in columns for v in c), "its history holds something else than numbers")
+    wrong = check_history(tree["history"], problem)
+    need(not wrong, wrong)
 
 
 def _shapes(node: Any) -> Any:

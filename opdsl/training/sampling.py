@@ -99,6 +99,9 @@ class Sampler:
         if condition.everywhere:
             return {name: self.faces(name, count, number)}
         inside = self.box(name, count, number)
+        for axis, (low, high) in condition.inside.items():
+            k = self.problem.columns.index(axis)
+            inside[:, k] = low + (high - low) * (inside[:, k] - self.low[k]) / (self.high[k] - self.low[k])
         if not condition.periodic:
             return {name: inside}
         column = self.problem.columns.index(condition.periodic)

@@ -21,12 +21,14 @@ class Solution:
         errors: relative L2 error ‖u - reference‖ / ‖reference‖ of every field over the comparison points; empty
             without a reference.
         parameters: learned parameters.
-        history: ``step``, ``seconds``, and ``losses`` by name, one entry per time they were looked at.
+        history: ``step``, ``seconds``, ``losses`` by name and ``errors`` by field, one entry per time they were looked at;
+            ``phases`` with the reason where one ended early.
         predict: all fields at points, (n, d) → (n, m).
         metrics: everything above and more, as written to ``metrics.json``.
         folder: where the results are.
         signal: the number of the signal that interrupted the run, if one did.
-        diverged: step and losses at which a run was seen to have diverged, if it has.
+        diverged: step and losses at which a run was seen to have diverged, if it has, and at how many of how many ``points``
+            each is not finite.
     """
 
     problem: Problem

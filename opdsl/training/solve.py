@@ -16,8 +16,8 @@ from opdsl.training import checkpoint
 from opdsl.training.files import usable_folder, write_json
 from opdsl.training.problem import DTYPES, Problem
 from opdsl.training.problem_file import load_problem
-from opdsl.training.reference_solutions import reference_values
-from opdsl.training.results import metrics, protect, relative_errors
+from opdsl.training.reference_solutions import reference_values, relative_errors
+from opdsl.training.results import metrics, protect
 from opdsl.training.run import Progress, Run
 from opdsl.training.sampling import Points, comparison_points, slice_points
 from opdsl.training.solution import Solution

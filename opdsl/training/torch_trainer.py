@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
 
 from opdsl.training.formulas import constraint_functions
+from opdsl.training.learned import slope, trained_number, value_of
+from opdsl.training.least_squares import LeastSquares, Report
 from opdsl.training.network import ArrayFunctions, TrialFunction
 from opdsl.training.problem_tables import OptimiserSpec
+from opdsl.training.residual_phase import ResidualPhase
+from opdsl.training.stacking import columns, not_finite, stacked, transposed, with_learned
 from opdsl.training.trainer import Points, Setting, Trainer, learning_rate
 
 _ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
@@ -49,7 +55,11 @@ class Field(torch.nn.Module):  # type: ignore[misc]
         return self._constants[id(value)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._trial(self._functions, self.weights, x)  # type: ignore[no-any-return]
+        return self.function(self.weights, x)
+
+    def function(self, weights: Mapping[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        """The same as a function of the weights."""
+        return self._trial(self._functions, weights, x)  # type: ignore[no-any-return]
 
 
 class TorchTrainer(Trainer):
@@ -60,19 +70,26 @@ class TorchTrainer(Trainer):
         # Arrays of some thousand points are too small to share; two threads only wait for each other.
         torch.set_num_threads(count or 1)
 
+    @staticmethod
+    def missing(optimiser: str) -> str:
+        if optimiser == "soap" and find_spec("pytorch_optimizer") is None:
+            return "it comes from the package pytorch-optimizer: pip install pytorch-optimizer"
+        return ""
+
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._dtype: torch.dtype = getattr(torch, setting.dtype)
         problem = setting.problem
         trial = TrialFunction(problem, setting.seed, constraint_functions(problem, "torch"))
         self._field = Field(trial, problem.network.activation, self._dtype)
-        learned = {p.name: np.log(p.value) if p.positive else p.value for p in problem.parameters if p.learn}
-        self._positive = frozenset(p.name for p in problem.parameters if p.positive)
+        learned = {p.name: trained_number(p) for p in problem.parameters if p.learn}
+        self._parameters = {p.name: p for p in problem.parameters if p.learn}
         self._learned = {n: torch.nn.Parameter(torch.tensor(float(v), dtype=self._dtype)) for n, v in learned.items()}
         self._evaluated: deque[tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]] = deque(maxlen=32)
         self.set_points(setting.points)
-        self._data = None if setting.data is None else self._tensor(setting.data)
-        self._steps = [self._bind(term) for term in setting.terms]
+        self._steps = [self._bind(term, self._field) for term in setting.terms]
+        self._pure: list[Any] | None = None
+        self._residuals: ResidualPhase | None = None
         self._optimiser: torch.optim.Optimizer | None = None
         self._schedule: Any = None
         self._phase = OptimiserSpec()
@@ -88,25 +105,29 @@ class TorchTrainer(Trainer):
     def _tensor(self, value: Any) -> torch.Tensor:
         return torch.as_tensor(value, dtype=self._dtype)
 
-    def _values(self) -> dict[str, torch.Tensor]:
-        return {name: value.exp() if name in self._positive else value for name, value in self._learned.items()}
+    def _values(self, learned: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: value_of(self._parameters[name], s, torch.exp) for name, s in learned.items()}
 
-    def _bind(self, term: Any) -> Callable[..., Any]:
-        learned = self._values()
+    def _bind(self, term: Any, network: Any, **options: Any) -> Any:
+        learned = self._values(self._learned)
         given = {**self._setting.problem.constants, **{name: value.detach() for name, value in learned.items()}}
         used = {name: given[name] for name in term.parameters}
-        step = term.operator.bind(self._field, self._points[term.points[0]], **used)
-        again = [name for name in term.parameters if name in learned]
-        return lambda x, values: step(x, **{name: values[name] for name in again})
+        return term.operator.bind(network, self._points[term.points[0]], **options, **used)
+
+    def _learned_in(self, term: Any, values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: values[name] for name in term.parameters if name in values}
+
+    def _columns(self, number: int, x: torch.Tensor) -> torch.Tensor:
+        term = self._setting.terms[number]
+        return columns(term.arrays(self._steps[number](x, **self._learned_in(term, self._values(self._learned)))))  # type: ignore[no-any-return]
 
     def _named_losses(self) -> dict[str, torch.Tensor]:
-        values = self._values()
+        values = self._values(self._learned)
         found: dict[str, torch.Tensor] = {}
         for term, step in zip(self._setting.terms, self._steps, strict=True):
-            results = [term.arrays(step(self._points[name], values)) for name in term.points]
+            given = self._learned_in(term, values)
+            results = [term.arrays(step(self._points[name], **given)) for name in term.points]
             found |= term.losses(results, lambda r: r.square().mean())
-        if self._data is not None:
-            found["data"] = (self._field(self._points["data"]) - self._data).square().mean()
         return found
 
     def _loss(self) -> torch.Tensor:
@@ -135,6 +156,85 @@ class TorchTrainer(Trainer):
         self._evaluated.append((place, loss.detach(), gradients))
         return loss.detach()
 
+    # ----------------------------------------------------------------------------------------------------- residuals
+
+    def _flat(self) -> Points:
+        return torch.cat([p.detach().reshape(-1) for p in self._trainable()]).numpy()  # type: ignore[no-any-return]
+
+    def _put(self, flat: Any) -> None:
+        with torch.no_grad():
+            parts = torch.as_tensor(np.array(flat)).split([p.numel() for p in self._trainable()])
+            for parameter, part in zip(self._trainable(), parts, strict=True):
+                parameter.copy_(part.reshape(parameter.shape))
+
+    def _unflat(self, flat: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Weights and learned parameters, copied: what was computed from them stays right when the module moves on."""
+        parts = [part.reshape(p.shape) for part, p in zip(
+            torch.tensor(flat, dtype=self._dtype).split([p.numel() for p in self._trainable()]), self._trainable(), strict=True)]  # fmt: skip
+        count = len(self._field.weights)
+        return dict(zip(self._field.weights, parts[:count], strict=True)), dict(zip(self._learned, parts[count:], strict=True))
+
+    def _functional(self) -> list[Any]:
+        """The bound operators as functions of the weights."""
+        if self._pure is None:
+            weights, _ = self._unflat(self._flat())
+            self._pure = [self._bind(term, self._field.function, params=weights) for term in self._setting.terms]
+        return self._pure
+
+    def least_squares(self) -> LeastSquares:
+        terms, steps, points = self._setting.terms, self._functional(), dict(self._points)
+
+        def rows(of: Callable[[int, str], torch.Tensor], *, observed: bool) -> Any:
+            with torch.no_grad():
+                return stacked(terms, self._setting.problem.weights, of, observed=observed).numpy()
+
+        def residual(flat: Any) -> Any:
+            weights, learned = self._unflat(flat)
+            owns = [self._learned_in(term, self._values(learned)) for term in terms]
+            return rows(lambda k, name: columns(terms[k].arrays(steps[k](weights, points[name], **owns[k]))), observed=True)
+
+        def jacobian(flat: Any) -> Any:
+            weights, learned = self._unflat(flat)
+            values = self._values(learned)
+            factors = {n: slope(self._parameters[n], v) for n, v in values.items()}
+            owns = [self._learned_in(term, values) for term in terms]
+            return rows(
+                lambda k, name: with_learned(steps[k].jacobian(weights, points[name], **owns[k]), tuple(owns[k]), factors),
+                observed=False,
+            )
+
+        def products(flat: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+            weights, learned = self._unflat(flat)
+            values = self._values(learned)
+            owns = [self._learned_in(term, values) for term in terms]
+            made = {
+                (k, name): steps[k].jacobian(weights, points[name], form="products", **owns[k])
+                for k, term in enumerate(terms) for name in term.points
+            }  # fmt: skip
+            size, names = len(flat) - len(values), list(values)
+            chosen = [torch.tensor([*range(size), *(size + names.index(n) for n in own)]) for own in owns]
+            factors = self._tensor([1.0] * size + [float(slope(self._parameters[n], v)) for n, v in values.items()])
+
+            def times(v: Any) -> Any:
+                scaled = self._tensor(v) * factors
+                return rows(lambda k, name: made[k, name].jvp(scaled[chosen[k]]), observed=False)
+
+            def pull(k: int, name: str, w: torch.Tensor) -> torch.Tensor:
+                return torch.zeros(len(flat), dtype=self._dtype).index_add(0, chosen[k], made[k, name].vjp(w))
+
+            def pulled(w: Any) -> Any:
+                shape = lambda k, name: made[k, name].shape[:2]  # noqa: E731
+                found = transposed(terms, self._setting.problem.weights, self._tensor(w), shape, pull)
+                return (found * factors).detach().numpy()
+
+            return times, pulled
+
+        return LeastSquares(residual, jacobian, products)
+
+    @property
+    def report(self) -> Report | None:
+        return None if self._residuals is None else self._residuals.report
+
     # ------------------------------------------------------------------------------------------------------ training
 
     def set_points(self, points: Mapping[str, Points]) -> None:
@@ -145,7 +245,10 @@ class TorchTrainer(Trainer):
         self._phase = phase
         self._evaluated.clear()
         trainable = self._trainable()
-        self._schedule = None
+        self._schedule = self._residuals = None
+        if phase.for_residuals:
+            self._optimiser, self._residuals = None, ResidualPhase(phase, self._flat())
+            return
         if phase.name == "lbfgs":
             # One iteration per step, so that a checkpoint can be taken after any of them. No tolerances: the loop ends
             # the phase when a step moves nothing. Left out, max_eval would be 5/4 of max_iter: no line search at all.
@@ -160,17 +263,14 @@ class TorchTrainer(Trainer):
                 line_search_fn="strong_wolfe",
             )
             return
-        makers: dict[str, Any] = {
-            "adam": torch.optim.Adam,
-            "adamw": torch.optim.AdamW,
-            "nadam": torch.optim.NAdam,
-            "radam": torch.optim.RAdam,
-            "sgd": torch.optim.SGD,
-        }
-        self._optimiser = makers[phase.name](trainable, lr=phase.rate)
+        self._optimiser = _first_order(phase.name)(trainable, lr=phase.rate)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: learning_rate(phase, step))
 
     def step(self) -> bool:
+        if self._residuals is not None:
+            flat, moved = self._residuals.step(self.least_squares(), self._flat().copy())
+            self._put(flat)
+            return moved
         assert self._optimiser is not None, "start() comes first"
         trainable = self._trainable()
         if self._phase.name != "lbfgs":
@@ -187,6 +287,10 @@ class TorchTrainer(Trainer):
         with torch.no_grad():
             return {name: float(value) for name, value in self._named_losses().items()}
 
+    def not_finite(self) -> dict[str, tuple[int, int]]:
+        with torch.no_grad():
+            return not_finite(self._setting.terms, lambda number, name: self._columns(number, self._points[name]))
+
     def predict(self, points: Points) -> Points:
         with torch.no_grad():
             parts = [self._field(self._tensor(points[k : k + 16384])) for k in range(0, len(points), 16384)]
@@ -194,20 +298,22 @@ class TorchTrainer(Trainer):
 
     def residual(self, points: Points) -> Points:
         with torch.no_grad():
-            values = {name: value.detach() for name, value in self._values().items()}
-            results = self._setting.terms[0].arrays(self._steps[0](self._tensor(points), values))
-            squares = torch.stack([r.reshape(r.shape[0], -1).square().sum(dim=1) for r in results]).sum(dim=0)
-            return squares.sqrt().double().numpy()  # type: ignore[no-any-return]
+            return self._columns(0, self._tensor(points)).norm(dim=1).double().numpy()  # type: ignore[no-any-return]
 
     def parameters(self) -> dict[str, float]:
-        return {name: float(value.detach()) for name, value in self._values().items()}
+        return {name: float(value.detach()) for name, value in self._values(self._learned).items()}
 
     # --------------------------------------------------------------------------------------------------------- state
 
     def state(self) -> Any:
+        optimiser: Any = None
+        if self._residuals is not None:
+            optimiser = dict(self._residuals.state)
+        elif self._optimiser is not None:
+            optimiser = _to_numpy(self._optimiser.state_dict())
         return {
             "theta": [p.detach().numpy().copy() for p in self._trainable()],
-            "optimiser": None if self._optimiser is None else _to_numpy(self._optimiser.state_dict()),
+            "optimiser": optimiser,
             "schedule": None if self._schedule is None else int(self._schedule.last_epoch),
         }
 
@@ -217,11 +323,22 @@ class TorchTrainer(Trainer):
             for parameter, value in zip(self._trainable(), state["theta"], strict=True):
                 parameter.copy_(torch.as_tensor(value))
         if state["optimiser"] is None:  # before the first phase
-            self._optimiser = self._schedule = None
+            self._optimiser = self._schedule = self._residuals = None
+        elif self._residuals is not None:
+            self._residuals.state = dict(state["optimiser"])
         elif self._optimiser is not None:
             self._optimiser.load_state_dict(_to_torch(state["optimiser"]))
         if self._schedule is not None:
             self._schedule.last_epoch = state["schedule"]
+
+
+def _first_order(name: str) -> Any:
+    if name == "soap":
+        from pytorch_optimizer import SOAP
+
+        return partial(SOAP, weight_decay=0.0)  # decay belongs to classifiers: here it pulls away from the solution
+    classes = {"adam": "Adam", "adamw": "AdamW", "nadam": "NAdam", "radam": "RAdam", "sgd": "SGD"}
+    return getattr(torch.optim, classes[name])
 
 
 def _to_numpy(node: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from opdsl.training.least_squares import LeastSquares, Report
 from opdsl.training.losses import Term
 from opdsl.training.problem import Problem
 from opdsl.training.problem_tables import OptimiserSpec
@@ -30,7 +31,6 @@ class Setting:
         seed: of the initial network.
         dtype: ``float32`` or ``float64``.
         points: first points of every loss.
-        data: observed values, (k, m), or None.
     """
 
     problem: Problem
@@ -38,7 +38,6 @@ class Setting:
     seed: int
     dtype: str
     points: Mapping[str, Points]
-    data: Points | None
 
 
 class Trainer(ABC):
@@ -56,6 +55,11 @@ class Trainer(ABC):
         """Let the framework use so many threads, where it can be told; None asks for what suits small networks."""
         return
 
+    @staticmethod
+    def missing(optimiser: str) -> str:
+        """Return why an optimiser of the language of problem files is not there; empty where it is."""
+        return ""
+
     @abstractmethod
     def scope(self) -> AbstractContextManager[object]:
         """Return what has to surround every other call (precision settings of the framework)."""
@@ -72,9 +76,22 @@ class Trainer(ABC):
     def step(self) -> bool:
         """Do one step; False where nothing changed (a line search that found no better point)."""
 
+    @property
+    @abstractmethod
+    def report(self) -> Report | None:
+        """What the last step of an optimiser for residuals did; None for others."""
+
+    @abstractmethod
+    def least_squares(self) -> LeastSquares:
+        """Return all residuals at the present points as a function of flat parameters, over NumPy arrays."""
+
     @abstractmethod
     def losses(self) -> dict[str, float]:
         """Return the mean square of every named residual, without weights."""
+
+    @abstractmethod
+    def not_finite(self) -> dict[str, tuple[int, int]]:
+        """Return, for every loss with residuals that are not finite, at how many of how many points."""
 
     @abstractmethod
     def predict(self, points: Points) -> Points:
@@ -82,7 +99,7 @@ class Trainer(ABC):
 
     @abstractmethod
     def residual(self, points: Points) -> Points:
-        """Return the root of the weighted sum of squared equation residuals: (n, d) → (n,)."""
+        """Return the root of the sum of squared equation residuals: (n, d) → (n,)."""
 
     @abstractmethod
     def parameters(self) -> dict[str, float]:
