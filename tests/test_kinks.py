@@ -118,6 +118,43 @@ def test_values_at_kinks(text: str, value: float) -> None:
                 assert _derivative(backend, function, at, "u_x + u_xx - u_xx", strategy=strategy) == value, (backend, strategy)
 
 
+# The same functions as functions of the language, of u = x.
+IN_TEXTS = {
+    "relu(x) at 0": "relu(u)",
+    "|x| at 0": "|u|",
+    "max(x, 0) at 0": "max(u, 0)",
+    "min(x, 0) at 0": "min(u, 0)",
+    "max(x, −x) at 0": "max(u, -u)",
+    "sign(x) at 0": "sign(u)",
+    "where(x > 0, 2x, 3x) at 0": "where(u > 0, 2 u, 3 u)",
+}
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch", "numpy"])
+def test_values_at_kinks_in_texts(backend: str) -> None:
+    """``d_x(max(u, 0))`` is what u_x is of a network that takes the maximum; NaN stays NaN."""
+    stated = dict(KINKS)
+    text = "; ".join(f"d_x({function})" for function in IN_TEXTS.values())
+    second = "; ".join(f"d_x d_x({function})" for function in IN_TEXTS.values())
+    x: Any = {"jax": jnp.asarray, "torch": torch.tensor, "numpy": np.asarray}[backend]([[0.0], [2.0], [-2.0], [math.nan]])
+    first, curved = (opdsl.operator(t, coords="x", fields="u")(lambda p: p[..., 0], x) for t in (text, second))
+    for (name, function), slope, bend in zip(IN_TEXTS.items(), first, curved, strict=True):
+        at, right, left, nowhere = map(float, slope)
+        assert at == stated[name], function
+        assert (right, left) == {"relu(u)": (1, 0), "max(u, 0)": (1, 0), "min(u, 0)": (0, 1), "sign(u)": (0, 0)}.get(
+            function, (2, 3) if "where" in function else (1, -1)
+        ), function
+        assert math.isnan(nowhere) or function in ("sign(u)", "where(u > 0, 2 u, 3 u)"), function
+        assert [float(b) for b in bend[:3]] == [0, 0, 0], function
+
+
+def test_the_mean_is_taken_of_both_derivatives() -> None:
+    """max(sin x, x − x³): equal at 0 with slopes 1 and 1, curvatures 0 and 0, third derivatives −1 and −6."""
+    op = opdsl.operator("d_x d_x d_x(max(u, v)); d_x d_x d_x(min(u, v))", coords="x", fields="u v")
+    both = op(lambda p: np.stack([np.sin(p[:, 0]), p[:, 0] - p[:, 0] ** 3], 1), np.zeros((1, 1)))
+    assert [float(value[0]) for value in both] == [-3.5, -3.5]
+
+
 def test_undefined_derivatives_are_not_numbers() -> None:
     for backend, norm, root in (
         ("jax", lambda x: jnp.linalg.norm(_j(x)), jnp.sqrt),

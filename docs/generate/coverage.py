@@ -156,7 +156,8 @@ _KINKS = """
 Between kinks derivatives are those of the piece. At a kink they are what the rules say, the same on every backend, at every order
 and for every strategy but `nested_ad`, which takes the framework's own. The convention: an activation with a flat side takes
 that side; a clip takes the interior; of several equal candidates the mean counts, unless the function also says which one it
-took: then that one; where a value jumps, the derivative is that of the piece it is on.
+took: then that one; where a value jumps, the derivative is that of the piece it is on. A function of a text keeps it too:
+`d_x(max(u, 0))` is what `u_x` is of a network that ends with that maximum.
 
 NaN is on no piece: the derivatives of everything that bends are NaN where its value is.
 

@@ -146,6 +146,8 @@ anything but a field before another derivative, `∂_x k ∂_x u`; a parameter b
 ## Functions
 """, "<functions>", r"""
 `a < b` and the like stand in `where(a < b, yes, no)` only. `^` and `**` are powers, `²` and `⁻¹` too.
+At a kink the derivative is the one that [coverage.md](coverage.md#values-at-kinks) states for the same function in a network: that of
+`max(u, 0)` at u = 0 is the mean u_x/2, those of `relu(u)` and `|u|` are 0.
 
 Functions of one's own are declared and bound; their derivatives come from the framework:
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 
@@ -22,6 +23,8 @@ class Function:
         arguments: how many it takes; 0 means any number.
         spellings: further names in texts.
         derivative: of a function of one argument, ``(e, x) → f'(x)`` in terms of the constructors ``e`` of pointwise expressions.
+        chain: of a function of several arguments, ``(e, arguments, their derivatives) → the derivative of the value``. At a kink it is what
+            `opdsl.jets.operations` says of the same function of arrays.
         at_zero: the exact value at 0, where there is one.
         entire: complex arguments are taken, split into real and imaginary part.
         tensor: takes or returns vectors and matrices, or has a rule of its own for complex values.
@@ -44,6 +47,7 @@ class Function:
     arguments: int = 1
     spellings: tuple[str, ...] = ()
     derivative: Callable[[Any, Any], Any] | None = None
+    chain: Callable[[Any, tuple[Any, ...], list[Any]], Any] | None = None
     at_zero: int | None = None
     entire: bool = False
     tensor: bool = False
@@ -96,6 +100,24 @@ def _erf(e: Any, x: Any) -> Any:
     return e.mul(e.number(2 / math.sqrt(math.pi)), e.call("exp", (e.negate(_square(e, x)),)))
 
 
+def _atan2(e: Any, args: tuple[Any, ...], inner: list[Any]) -> Any:
+    (y, x), (dy, dx) = args, inner
+    below = e.power(e.add(_square(e, x), _square(e, y)), e.MINUS_ONE)
+    return e.mul(below, e.add(e.mul(x, dy), e.negate(e.mul(y, dx))))
+
+
+def _extremum(name: str, taken: str, left: str) -> Callable[[Any, tuple[Any, ...], list[Any]], Any]:
+    """The derivative of the piece that is taken; of two equal ones the mean. Of nan no comparison holds: there it is the value, nan."""
+
+    def chain(e: Any, args: tuple[Any, ...], inner: list[Any]) -> Any:
+        (a, b), (da, db) = args, inner
+        mean = e.mul(e.number(Fraction(1, 2)), e.add(da, db))
+        equal = e.where(e.Compare("==", a, b), mean, e.call(name, args))
+        return e.where(e.Compare(taken, a, b), da, e.where(e.Compare(left, a, b), db, equal))
+
+    return chain
+
+
 def _step(xp: Any, a: Any) -> Any:
     # Neither branch is taken of nan: it stays what it is.
     return xp.where(a <= 0, xp.zeros_like(a), xp.where(a > 0, xp.ones_like(a), a))
@@ -131,11 +153,11 @@ _ELEMENTARY = (
              values=lambda xp, a: xp.where(a <= 0, xp.zeros_like(a), a)),
     Function(name="heaviside", derivative=lambda e, x: e.ZERO, at_zero=0, sympy="Heaviside", to_sympy=lambda s, a: s.Heaviside(a, 0),
              values=_step),
-    Function(name="atan2", arguments=2, spellings=("arctan2",), values=lambda xp, a, b: xp.atan2(a, b)),
-    Function(name="min", arguments=2, spellings=("minimum",), tensor=True, letters=True, any_more=True, latex=r"\min", sympy="Min",
-             values=lambda xp, a, b: xp.minimum(a, b)),
-    Function(name="max", arguments=2, spellings=("maximum",), tensor=True, letters=True, any_more=True, latex=r"\max", sympy="Max",
-             values=lambda xp, a, b: xp.maximum(a, b)),
+    Function(name="atan2", arguments=2, chain=_atan2, spellings=("arctan2",), values=lambda xp, a, b: xp.atan2(a, b)),
+    Function(name="min", arguments=2, spellings=("minimum",), chain=_extremum("min", "<", ">"), tensor=True, letters=True,
+             any_more=True, latex=r"\min", sympy="Min", values=lambda xp, a, b: xp.minimum(a, b)),
+    Function(name="max", arguments=2, spellings=("maximum",), chain=_extremum("max", ">", "<"), tensor=True, letters=True,
+             any_more=True, latex=r"\max", sympy="Max", values=lambda xp, a, b: xp.maximum(a, b)),
 )  # fmt: skip
 
 # No tree holds these.

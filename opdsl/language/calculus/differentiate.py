@@ -9,7 +9,7 @@ from __future__ import annotations
 from opdsl.algebra.work import spend
 from opdsl.errors import OpLimitError
 from opdsl.language import constructors
-from opdsl.language.constructors import MINUS_ONE, ONE, ZERO, add, call, index_sum, mul, negate, number, power, where
+from opdsl.language.constructors import MINUS_ONE, ONE, ZERO, add, call, index_sum, mul, power, where
 from opdsl.language.functions import FUNCTIONS
 from opdsl.language.residual import (
     Add,
@@ -120,16 +120,9 @@ class Differentiator:
         inner = [self(arg, axis) for arg in args]
         if all(d == ZERO for d in inner):
             return ZERO
-        if function in ("min", "max"):
-            a, b = args
-            first, second = ("<=", ">") if function == "min" else (">=", "<")
-            # Of nan neither comparison holds: a + b is nan there.
-            return where(Compare(first, a, b), inner[0], where(Compare(second, a, b), inner[1], add(a, b)))
-        if function == "atan2":
-            y, x = args
-            below = power(add(power(x, number(2)), power(y, number(2))), MINUS_ONE)
-            return mul(below, add(mul(x, inner[0]), negate(mul(y, inner[1]))))
         known = FUNCTIONS.get(function)
+        if known is not None and known.chain is not None:
+            return known.chain(constructors, args, inner)
         if known is not None and known.derivative is not None:
             return mul(known.derivative(constructors, args[0]), inner[0])
         orders = orders or (0,) * len(args)
