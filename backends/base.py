@@ -107,6 +107,13 @@ class Backend(ABC):
     compiles: ClassVar[bool] = False
     ops: ArrayOps
 
+    # ------------------------------------------------------------------------------------------------------------ facts
+
+    @classmethod
+    def undifferentiable(cls, graph: Graph) -> str:
+        """Why the framework itself cannot differentiate a captured function; empty where it can. Plans ask this before they choose."""
+        return "" if cls.differentiable else f"the {cls.title} backend has no automatic differentiation"
+
     # ---------------------------------------------------------------------------------------------- arrays and functions
 
     @abstractmethod

@@ -246,8 +246,37 @@ def test_scatter_multiply_with_repeated_indices() -> None:
     op = operator("d_xxx(u_i)", coords="x", fields="u[4]")
     hessian = jax.vmap(jax.jacfwd(jax.jacfwd(jax.jacfwd(plain))))(x)[..., 0, 0, 0]
     np.testing.assert_allclose(op(scattered, x), hessian, rtol=1e-13, atol=1e-13)
-    with pytest.raises(StrategyError, match=r"nested_ad: JAX itself has no derivative here \(.*unique_indices"):
+    with pytest.raises(StrategyError, match=r"'nested_ad' does not apply .*: JAX itself has no derivative .*unique_indices.*Applicable: n_tan"):
         op(scattered, x, strategy="nested_ad")
+
+
+def test_what_jax_cannot_differentiate_is_planned_without_its_derivatives() -> None:
+    """A gradient is cheapest by reverse mode, which JAX lacks for a multiplied scatter with repeated indices: alone, and in a loop."""
+    weights = jnp.asarray(np.random.default_rng(0).normal(size=(2, 30)))
+    places, base = jnp.array([0, 0, 2]), jnp.array([1.5, -0.7, 2.0, 0.0])
+
+    def scattered(p: Any) -> Any:
+        return base.at[places].multiply(jnp.tanh(p @ weights)[:3])[0] * p[0]
+
+    def looped(p: Any) -> Any:
+        h = jnp.tanh(p @ weights)
+        return lax.scan(lambda c, _: (c, base.at[places].multiply(h[:3])[0]), 0.0, None, length=2)[1][1] * p[0]
+
+    def plain(p: Any) -> Any:
+        h = jnp.tanh(p @ weights)
+        return 1.5 * h[0] * h[1] * p[0]
+
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2)))
+    op = operator("|grad(u)|^2", coords="x y", fields="u")
+    distinct = jnp.array([0, 1, 2])
+    twin = op.plan(lambda p: base.at[distinct].multiply(jnp.tanh(p @ weights)[:3], unique_indices=True)[0] * p[0], x)
+    assert twin.groups[0].strategy == "reverse_gradient"
+    truth = jnp.sum(jax.vmap(jax.grad(plain))(x) ** 2, axis=1)
+    for function in (scattered, looped):
+        refused = {c.strategy: c.why for c in op.plan(function, x).groups[0].candidates}
+        for name in ("reverse_gradient", "nested_ad"):
+            assert refused[name].startswith("does not apply: JAX itself has no derivative of this function (scatter_mul"), name
+        np.testing.assert_allclose(op(function, x), truth, rtol=1e-13)
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch", "numpy"])

@@ -21,7 +21,7 @@ from opdsl.jets.array_ops import ArrayOps
 
 if TYPE_CHECKING:
     from opdsl.backends.jax.cache import ParameterisedCaptures
-    from opdsl.jets.graph import Array, Rule
+    from opdsl.jets.graph import Array, Graph, Rule
 
 _FUNCTION_TYPES = {
     ("equinox._module", "Module"),
@@ -45,6 +45,17 @@ class JaxBackend(Backend):
     execution = Execution()
     rates = RATES
     compiles = True
+
+    @classmethod
+    def undifferentiable(cls, graph: Graph) -> str:
+        """JAX lacks derivatives of some scatters, ``x.at[i].multiply(y)`` with repeated indices among them."""
+        # Scatters stand alone or inside loops, branches and functions of the user; of all else JAX is not asked, since asking takes
+        # as long as tracing.
+        if not any(node.operation.name in ("scatter", "loop", "branch", "custom", "other") for node in graph.nodes):
+            return ""
+        from opdsl.backends.jax.derivative import missing_derivative
+
+        return missing_derivative(graph)
 
     @cached_property
     def _parameterised(self) -> ParameterisedCaptures:

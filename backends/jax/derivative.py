@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from opdsl.backends.jax.equation import Equation, missing_error
 from opdsl.jets import first_derivative
-from opdsl.jets.graph import Array, Derived, chooses
+from opdsl.jets.graph import Array, Derived, Graph, chooses, evaluate
 
 
 @chooses(Derived)
@@ -28,6 +28,25 @@ def by_first_derivative(equation: Equation) -> Derived:
             inner=equation.inner,
         )
     )
+
+
+def missing_derivative(graph: Graph) -> str:
+    """What JAX itself cannot differentiate in a captured function, in its words; empty where it can."""
+
+    def directional(x: Array, constants: Sequence[Array]) -> Any:
+        return jax.jvp(lambda point: evaluate(graph, point, constants), (x,), (x,))
+
+    def fact(value: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(graph.values[value].shape, graph.values[value].dtype)
+
+    try:
+        jax.eval_shape(directional, fact(graph.x), [fact(value) for value in graph.constants])
+    except NotImplementedError as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        return f"JAX itself has no derivative of this function ({reason})"
+    except (TypeError, ValueError):
+        pass  # custom_vjp functions have no forward mode; that is told where it matters
+    return ""
 
 
 def _tangent_program(equation: Equation, primals: Sequence[Array], moving: Sequence[int], smooth: Sequence[int]) -> Any:

@@ -210,8 +210,8 @@ class _Choice:
         self.network, self.settings, self.number = network, settings, number
         backend = facts(settings.backend)
         self.request = Request(
-            self.wanted, len(residual.coords), residual.space, backend.differentiable, settings.known, network.outputs,
-            network.graph, backend.title,
+            self.wanted, len(residual.coords), residual.space, backend.undifferentiable(network.graph), settings.known,
+            network.outputs, network.graph,
         )  # fmt: skip
         self.where = Surroundings(
             network.graph, network.points, network.execution, residual.space, settings.bindings,
@@ -359,7 +359,7 @@ def _and(names: Sequence[str]) -> str:
 
 def push_forward_method(operators: tuple[LinearOperator, ...], dimension: int) -> Method:
     """The push-forward with the fewest channels for operators given as such (derivatives of a bound function)."""
-    request = Request(operators, dimension, tuple(range(dimension)), False)
+    request = Request(operators, dimension, tuple(range(dimension)), "functions that are bound are pushed forward")
     found = [m for m in (s.propose(request) for s in STRATEGIES.values()) if isinstance(m, Method)]
     return min(found, key=lambda m: m.channels)
 

@@ -25,27 +25,25 @@ class Request:
         operators: without repetition; each is read for every output column.
         dimension: number of coordinate columns d.
         space: the columns over which index sums run.
-        differentiable: whether the backend has automatic differentiation of its own.
+        undifferentiable: why nothing that needs the framework's own differentiation of this network applies; empty where it does.
         known: constant arrays that are known while planning, by name: they may be factored. Everything else is a
             run-time weight.
         outputs: number of output columns m.
         graph: the captured network, for strategies that depend on its structure.
-        framework: what sentences call the backend.
     """
 
     operators: tuple[LinearOperator, ...]
     dimension: int
     space: Sequence[int]
-    differentiable: bool = True
+    undifferentiable: str = ""
     known: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     outputs: int = 1
     graph: Graph | None = None
-    framework: str = "chosen"
 
     @property
-    def undifferentiable(self) -> str:
-        """Why nothing that needs automatic differentiation applies."""
-        return f"the {self.framework} backend has no automatic differentiation"
+    def differentiable(self) -> bool:
+        """Whether the framework differentiates the network itself."""
+        return not self.undifferentiable
 
 
 @dataclass(frozen=True)

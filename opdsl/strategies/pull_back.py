@@ -229,7 +229,7 @@ class _Pulled:
         columns = self.rank + self.extra + len(self.singles) + len(self.vectors)
         space = range(self.rank)
         inner_request = Request(
-            tuple(dict.fromkeys(images.values())), columns, space, self.request.differentiable, outputs=self.request.outputs
+            tuple(dict.fromkeys(images.values())), columns, space, self.request.undifferentiable, outputs=self.request.outputs
         )
         inner = fewest_channels(inner_request)
         if isinstance(inner, Refusal):

@@ -330,7 +330,7 @@ def _method(request: Request, sampler: STDE) -> Method:
         if mixed and sampler.distribution != "coordinates":
             raise NotSuitable("mixed derivatives beside nonlinear sums over the coordinates; distribution='coordinates' takes them")
     inner = fewest_channels(
-        Request(wanted, columns, range(terms.samples), request.differentiable, outputs=request.outputs)
+        Request(wanted, columns, range(terms.samples), request.undifferentiable, outputs=request.outputs)
     )
     if isinstance(inner, Refusal):
         raise NotSuitable(inner.reason)

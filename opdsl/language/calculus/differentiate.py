@@ -122,7 +122,8 @@ class Differentiator:
             return ZERO
         known = FUNCTIONS.get(function)
         if known is not None and known.chain is not None:
-            return known.chain(constructors, args, inner)
+            made: Pointwise = known.chain(constructors, args, inner)
+            return made
         if known is not None and known.derivative is not None:
             return mul(known.derivative(constructors, args[0]), inner[0])
         orders = orders or (0,) * len(args)
