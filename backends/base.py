@@ -224,14 +224,15 @@ class Backend(ABC):
         raise BackendError(f"{self.title} has no automatic differentiation, so that a residual has no Jacobian in parameters there.")
 
     def per_point_jacobian(
-        self, evaluator: Evaluator, one: Example, places: Places, shapes: Sequence[Sequence[int]]
-    ) -> Evaluator:
-        """What gives the residuals (n, k) and their derivatives (n, k, P) in the parameters of these places and shapes, by
-        reverse mode at every point.
+        self, evaluator: Evaluator, one: Example, example: Example, places: Places, shapes: Sequence[Sequence[int]]
+    ) -> Callable[..., tuple[Array, ...]]:
+        """A program ``(constants, x, bindings)`` that gives the residuals (n, k) and their derivatives (n, k, P) in the parameters of
+        these places and shapes, by reverse mode at every point.
 
         Args:
             evaluator: of one point: its constants are of functions captured there.
             one: constants, points and bindings to evaluate it on.
+            example: those that the program is for.
             places: where each parameter enters.
             shapes: of the parameters; P entries in all.
         """

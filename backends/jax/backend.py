@@ -192,11 +192,11 @@ class JaxBackend(Backend):
         return owned(params)
 
     def per_point_jacobian(
-        self, evaluator: Evaluator, one: Example, places: Places, shapes: Sequence[Sequence[int]]
-    ) -> Evaluator:
+        self, evaluator: Evaluator, one: Example, example: Example, places: Places, shapes: Sequence[Sequence[int]]
+    ) -> Callable[..., tuple[Array, ...]]:
         from opdsl.backends.jax.jacobian import per_point_jacobian
 
-        return per_point_jacobian(evaluator, places, shapes)
+        return self.compile(per_point_jacobian(evaluator, places, shapes), example)
 
     def linearised(self, function: Callable[[Sequence[Array]], Array], arrays: Sequence[Array]) -> Linearised:
         from opdsl.backends.jax.jacobian import linearised

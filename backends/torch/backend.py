@@ -152,11 +152,11 @@ class TorchBackend(Backend):
         return owned(functions) if params is None else owned_in(params)
 
     def per_point_jacobian(
-        self, evaluator: Evaluator, one: Example, places: Places, shapes: Sequence[Sequence[int]]
-    ) -> Evaluator:
+        self, evaluator: Evaluator, one: Example, example: Example, places: Places, shapes: Sequence[Sequence[int]]
+    ) -> Callable[..., tuple[Array, ...]]:
         from opdsl.backends.torch.jacobian import per_point_jacobian
 
-        return per_point_jacobian(evaluator, one, places, shapes)
+        return per_point_jacobian(evaluator, one, example, places, shapes)
 
     def linearised(self, function: Callable[[Sequence[Array]], Array], arrays: Sequence[Array]) -> Linearised:
         from opdsl.backends.torch.jacobian import linearised

@@ -13,8 +13,9 @@ from torch.utils import _pytree as pytree
 from opdsl.backends.base import Evaluator, Example
 from opdsl.backends.parameters import Linearised, Owned, Places, replaced, taken
 from opdsl.backends.torch.cache import tensors_of
-from opdsl.backends.torch.compile import compile_evaluator
+from opdsl.backends.torch.compile import Flat, compile_evaluator
 from opdsl.backends.torch.isolation import modules_of
+from opdsl.backends.torch.outer_products import join
 
 _functorch = torch._C._functorch
 
@@ -75,11 +76,13 @@ def without_history(tensor: Any) -> Any:
     return tensor.detach()
 
 
-def per_point_jacobian(evaluator: Evaluator, one: Example, places: Places, shapes: Sequence[Sequence[int]]) -> Evaluator:
-    """All residuals (n, k) and their derivatives (n, k, P), out of the evaluator of a batch of one point.
+def per_point_jacobian(
+    evaluator: Evaluator, one: Example, example: Example, places: Places, shapes: Sequence[Sequence[int]]
+) -> Callable[..., tuple[Tensor, ...]]:
+    """See `opdsl.backends.base.Backend.per_point_jacobian`.
 
-    It is made a flat program first, whatever derivatives it takes itself, and this one is pulled back and mapped by `torch.func`,
-    recorded in its turn: when it runs, none of this is at work any more.
+    The evaluator of one point is made a flat program first, whatever derivatives it takes itself, and this one is pulled back and
+    mapped by `torch.func`, recorded in its turn: when it runs, none of this is at work any more.
     """
     mapped, program = evaluator.per_point_bindings, compile_evaluator(evaluator, one)
 
@@ -107,7 +110,11 @@ def per_point_jacobian(evaluator: Evaluator, one: Example, places: Places, shape
         rows = {name: value for name, value in bindings.items() if name in mapped}
         return torch.func.vmap(at_point, randomness="different")(x, rows)  # type: ignore[no-any-return]
 
-    return Evaluator(call, mapped)
+    run = compile_evaluator(Evaluator(call, mapped), example)
+    if isinstance(run, Flat):
+        join(run.program.graph)
+        run.program.recompile()
+    return run
 
 
 def linearised(function: Callable[[Sequence[Tensor]], Tensor], arrays: Sequence[Tensor]) -> Linearised:

@@ -306,9 +306,8 @@ def _evaluated(term: Term, parameters: Parameters, budget: float | None) -> tupl
 
     def build() -> Any:
         one = (small.constants, small.x, small.bindings.arrays)
-        wanted = backend.per_point_jacobian(replace(evaluator, per_point_bindings=mapped), one, places, shapes)
-        piece = {name: v[:size, ...] for name, v in rows.items()}
-        return backend.compile(wanted, (constants, x[:size, ...], {**rest, **piece}))
+        many = (constants, x[:size, ...], {**rest, **{name: v[:size, ...] for name, v in rows.items()}})
+        return backend.per_point_jacobian(replace(evaluator, per_point_bindings=mapped), one, many, places, shapes)
 
     run = session.kept(("jacobian", call.key, small.key, places, shapes, size) if known else None, build)
     if size == n:
