@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from opdsl.errors import OpNameError
 from opdsl.grammar.declarations import INDEX_LETTERS, index_letters
 from opdsl.grammar.lexemes import Ident, Lexeme
-from opdsl.grammar.meanings import OPERATORS, Kind, Place, Scope, SubscriptKind
+from opdsl.grammar.meanings import OPERATORS, Kind, Meaning, Place, Scope, SubscriptKind
 from opdsl.grammar.suspicious_names import is_word, run_together, suspicion
 from opdsl.grammar.vocabulary import RESERVED, WORDS
 from opdsl.language.declarations import USUAL_COORDINATES, Declarations, FieldDecl, ParamDecl
@@ -161,19 +161,25 @@ class _Worker:
         self.names = Scope(declarations, definitions)
         self.found: dict[str, Found] = {}
         self.ranks: dict[str, int] = {}
+        self.meanings: list[Meaning | None] = []
         self.at = 0
         self.chained: set[int] = set()
 
     def collect(self, lexemes: Sequence[Lexeme]) -> dict[str, Found]:
+        self.meanings = [
+            self.names.meaning(lexeme.value, Place(lexemes, k)) if isinstance(lexeme.value, Ident) else None
+            for k, lexeme in enumerate(lexemes)
+        ]
         direct = self._directly_differentiated(lexemes)
         later: list[tuple[Ident, int]] = []
         for k, lexeme in enumerate(lexemes):
-            if lexeme.kind != "NAME" or not isinstance(lexeme.value, Ident):
+            meaning = self.meanings[k]
+            if meaning is None or not isinstance(lexeme.value, Ident):
                 continue
             ident, self.at = lexeme.value, k
             if k and lexemes[k - 1].kind == "LET":
                 continue
-            if self._is_known(ident, Place(lexemes, k), k in direct):
+            if self._is_known(ident, meaning, k in direct):
                 continue
             if not ident.subs:
                 self._use(ident.base, differentiated=k in direct, called=self._is_call(lexemes, k))
@@ -194,8 +200,7 @@ class _Worker:
         use.rank = max(use.rank, rank)
         use.called |= called
 
-    def _is_known(self, ident: Ident, place: Place, direct: bool) -> bool:
-        meaning = self.names.meaning(ident, place)
+    def _is_known(self, ident: Ident, meaning: Meaning, direct: bool) -> bool:
         if meaning.kind in (Kind.PART, Kind.PART_OR_OPERATOR) and meaning.name in self.names.params:
             letters = re.sub(r"[\s,]", "", meaning.rest[0][0].partition(",")[0])
             if letters and set(letters) <= INDEX_LETTERS | set("0123456789"):
@@ -308,7 +313,5 @@ class _Worker:
         return False
 
     def _is_prefix(self, lexemes: Sequence[Lexeme], k: int) -> bool:
-        lexeme = lexemes[k]
-        if isinstance(lexeme.value, Ident):
-            return lexeme.kind == "NAME" and self.names.meaning(lexeme.value, Place(lexemes, k)).kind in OPERATORS
-        return lexeme.kind in _PREFIXES
+        meaning = self.meanings[k]
+        return lexemes[k].kind in _PREFIXES if meaning is None else meaning.kind in OPERATORS

@@ -172,9 +172,7 @@ class Classifier(UnknownNames):
         """Resolve the subscript of ``d_…`` or ``∂_…``: coordinates, components, index letters or the normal."""
         if not text:
             raise OpSyntaxError("the derivative names no coordinate", code="E020", suggestion="write d_x")
-        kind, axes = self.subscript(text, braces=braces)
-        if kind is SubscriptKind.TWO_WAYS:
-            raise OpNameError(f"{text!r} splits into coordinates in two ways", code="E108", suggestion="separate them: d_{x y}")
+        kind, axes = self._subscript(text, braces, "d")
         if kind is SubscriptKind.COORDINATES:
             return ex.Partial(tuple((name, None) for name in axes), span=span)
         if kind is SubscriptKind.VECTOR:
@@ -269,7 +267,7 @@ class Classifier(UnknownNames):
         name = ident.full
         if ident.base in self.fields and name not in self.definitions and len(ident.subs) == 1:
             text, braces = ident.subs[0]
-            if self._split(text, braces):
+            if self._subscript(text, braces)[0] is SubscriptKind.COORDINATES:
                 self.warnings.append(f"{name} is the declared name, not a derivative of {ident.base}; write d_{text} {ident.base} for the derivative")
         if name in self.functions and not place.called:
             raise OpSyntaxError(f"the function {name!r} needs its argument", code="E027", spans=(span,), suggestion=f"write {name}(…)")
@@ -293,11 +291,11 @@ class Classifier(UnknownNames):
             node = self.subscripted(node, text, braces, span, name)
         return node
 
-    def _split(self, text: str, braces: bool) -> tuple[str, ...]:
-        kind, axes = self.subscript(text, braces=braces)
-        if kind is SubscriptKind.TWO_WAYS:
-            raise OpNameError(f"{text!r} splits into coordinates in two ways", code="E108", suggestion="separate them: u_{x y}")
-        return axes if kind is SubscriptKind.COORDINATES else ()
+    def _subscript(self, text: str, braces: bool, shown: str = "u") -> tuple[SubscriptKind, tuple[str, ...]]:
+        found = self.subscript(text, braces=braces)
+        if found[0] is SubscriptKind.TWO_WAYS:
+            raise OpNameError(f"{text!r} splits into coordinates in two ways", code="E108", suggestion=f"separate them: {shown}_{{x y}}")
+        return found
 
     def _vector_component(self, name: str, subs: Subscripts, span: Span) -> ex.Node:
         text = subs[0][0]
@@ -316,11 +314,11 @@ class Classifier(UnknownNames):
 
     def subscripted(self, node: ex.Node, text: str, braces: bool, span: Span, shown: str) -> ex.Node:
         """Apply a subscript to a value: coordinates differentiate, numbers and letters select."""
-        if axes := self._split(text, braces):
-            if len(axes) > MAX_ORDER:
-                raise OpLimitError(f"a derivative of order {len(axes)}; the limit is {MAX_ORDER}", code="E304", spans=(span,))
-            return ex.Apply(ex.Partial(tuple((n, None) for n in axes), span=span), node, span=span)
-        kind, parts = self.subscript(text, braces=braces)
+        kind, parts = self._subscript(text, braces)
+        if kind is SubscriptKind.COORDINATES:
+            if len(parts) > MAX_ORDER:
+                raise OpLimitError(f"a derivative of order {len(parts)}; the limit is {MAX_ORDER}", code="E304", spans=(span,))
+            return ex.Apply(ex.Partial(tuple((n, None) for n in parts), span=span), node, span=span)
         if kind is SubscriptKind.COMMA:
             inner = self.subscripted(node, parts[0], braces, span, shown) if parts[0] else node
             return ex.Apply(self.partial(parts[1], True, span), inner, span=span)
