@@ -44,6 +44,9 @@ SUBSCRIPTS = dict(
 )
 
 
+_SPELT = {"ħ": "hbar", "∞": "inf"}
+
+
 def index_letters(text: str) -> str:
     """The letters of a subscript that holds nothing but index letters; "" for any other.
 
@@ -82,14 +85,14 @@ def ascii_name(name: str) -> str:
             in_subscript = True
             continue
         in_subscript = False
-        out.append("hbar" if char == "ħ" else GREEK.get(char, char))
+        out.append(_SPELT.get(char) or GREEK.get(char, char))
     return "".join(out)
 
 
 # --------------------------------------------------------------------------------------------- reading declarations
 # Superscripts count as letters for Python's ``\\w``, so the alphabet is spelled out.
 LETTER = "A-Za-z" + "".join(GREEK) + "ħ"
-_NAME = rf"[{LETTER}][{LETTER}0-9_{''.join(SUBSCRIPTS)}]*"
+_NAME = rf"[{LETTER}][{LETTER}0-9_{''.join(SUBSCRIPTS)}]*(?:_∞)?"
 _ITEM = re.compile(
     rf"(?P<mark>\?)?(?P<name>{_NAME})(?P<prime>'*)\s*(?:\[(?P<shape>[^\]]*)\])?(?:\s*:\s*(?P<kind>\w+))?\s*(?:,|\s|$)\s*"
 )

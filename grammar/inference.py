@@ -186,7 +186,7 @@ class _Worker:
             elif not self._suffixed(ident, k in direct):
                 later.append((ident, k))
         for ident, k in later:
-            if ident.base in self.found or ident.base in self.names.declared:
+            if (ident.base in self.found or ident.base in self.names.declared) and not ident.ambient:
                 continue  # the classifier explains the suffix
             self.at = k
             self._use(ident.full, differentiated=k in direct, called=self._is_call(lexemes, k))
@@ -208,7 +208,7 @@ class _Worker:
         if meaning.kind is Kind.CONSTANT and meaning.name in _CONSTANTS:
             return not direct
         if meaning.kind is Kind.UNKNOWN:
-            return ident.base in self.names.declared or ident.full in RESERVED
+            return (ident.base in self.names.declared and not ident.ambient) or ident.full in RESERVED
         return meaning.kind is not Kind.TRANSPOSE
 
     def _suffixed(self, ident: Ident, direct: bool) -> bool:

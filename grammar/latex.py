@@ -210,6 +210,10 @@ class _Latex:
         while follow < stop and self.source[follow] == " ":
             follow += 1
         run = re.compile(r"[A-Za-z]{2,}").match(self.source, follow, stop)
+        far = re.compile(r"\{\s*\\infty\s*\}|\\infty(?![A-Za-z])").match(self.source, follow, stop)
+        if mark == "_" and far is not None:
+            out.extend((char, at) for char in "_{inf}")
+            return far.end()
         if mark == "_" and run is not None:
             raise self.error(
                 f"TeX sets _{run[0]} as a subscript {run[0][0]} followed by {run[0][1:]}", at, run.end(), f"write _{{{run[0]}}}"

@@ -11,7 +11,7 @@ from opdsl.grammar.declarations import LETTER, MAX_ORDER, SUBSCRIPTS, SUPERSCRIP
 from opdsl.grammar.spellings import Spellings
 
 SUP = "".join(SUPERSCRIPTS)
-SUBSCRIPT = rf"_\s?\{{(?:[^{{}}]|_\s?\{{[^{{}}]*\}})*\}}|_[{LETTER}0-9]+[₀-₉]*|[{''.join(SUBSCRIPTS)}]+"
+SUBSCRIPT = rf"_\s?\{{(?:[^{{}}]|_\s?\{{[^{{}}]*\}})*\}}|_∞|_[{LETTER}0-9]+[₀-₉]*|[{''.join(SUBSCRIPTS)}]+"
 IDENT = re.compile(rf"([{LETTER}][{LETTER}0-9]*)((?:{SUBSCRIPT})*)")
 
 
@@ -28,6 +28,12 @@ class Ident:
         if not self.subs:
             return self.base
         return "_".join([self.base, *(text if text.isalnum() else re.sub(r"[\s,]", "", text) for text, _ in self.subs)])
+
+
+    @property
+    def ambient(self) -> bool:
+        """``T_inf``, ``T_∞``: the value far away."""
+        return len(self.subs) == 1 and self.subs[0][0] == "inf"
 
 
 Axis = tuple[str | None, int | str | None]

@@ -36,10 +36,6 @@ SYNTAX: tuple[Explanation, ...] = (
          "|*u|", "let a = * u"),
     ),
     Explanation(
-        "E071", "an equation has one '='", "separate equations by ';' or a line break",
-        ("u = v = 0", "mom: u_t = v = u"),
-    ),
-    Explanation(
         "E072", "'=' stands where a value is expected", "write both sides of the equation",
         ("= u", "u + = v", "u * = v", "u = = v", "u^ = 0", "u - = v"),
     ),
@@ -127,6 +123,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "E057": ("u(y, x)", "u(y, x, t)", "∂_x u(y, x)", "k(y, x) u"),
     "E060": (r"\hat u", r"\frac{u}", r"\nu u_xx", r"\frac{u}{v", r"\foo u", r"\int u", r"\sqrt[3]{u}",
              r"u_t = v, \quad x \in \partial\Omega", r"u \in \Omega", "$u_xx$"),
+    "E071": ("u = v = 0", "mom: u_t = v = u", "wall: u(x=0) = u(x=1) = 0", "u(x=0) = 0 = v"),
     "E102": ("log10 u", "sup_a(u)", "max_a(u)", "xu_x", "temp_t", r"\frac{\delta F}{\delta u}",
              "partial u/partial t", "Du + v", "lim u", "int u", "4piku", "kuv_x",
              "q u", "uu", "uv_x", "D u", "i nuu", "iu", "s^{ij} d_i d_j u", "u^T", "n u", "u_t = nuu u", "lapl u", "i u_t + qq", "D_x u",

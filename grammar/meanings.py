@@ -5,7 +5,8 @@ written                means
 =====================  ======================================================================================================
 ``A^T``                a transpose or a power, unless T is declared: what it stands on tells
 ``u``, ``u_x``         what is declared, inferred or defined under this very name
-``u_xx``, ``a_ij``     a subscript of the longest declared name in front; of ``d`` an operator, too
+``u_xx``, ``a_ij``     a subscript of the longest declared name in front; below a declared ``d`` an operator, too, where one could act
+``T_inf``, ``T_∞``     a name of its own, also beside an unknown T, as long as parameters are inferred
 ``sin``, ``grad``      a function or an operator of the language; ``Re`` only beside a complex field
 ``diff``, ``dx``       an operator, before ``(``
 ``pi``, ``e``, ``I``   a constant; ``i`` beside a complex field
@@ -57,6 +58,8 @@ class Kind(Enum):
     UNKNOWN = auto()
 
 
+_OPENING = ("LPAR", "LBRACE", "BAR_OPEN", "OPEN")
+_CLOSING = ("RPAR", "RBRACE", "BAR_CLOSE", "CLOSE")
 OPERATORS = (Kind.NABLA, Kind.BIHARMONIC, Kind.DIFF, Kind.DIFFERENTIAL, Kind.HESSIAN, Kind.PARTIAL)
 
 
@@ -90,6 +93,13 @@ class Place:
     def called(self) -> bool:
         """Directly before a parenthesis."""
         return self.following == "LPAR"
+
+    @property
+    def acts(self) -> bool:
+        """An operator could stand here: something follows that it acts on, or a bracket holds it."""
+        opened = sum(lexeme.kind in _OPENING for lexeme in self.lexemes[: self.at])
+        closed = sum(lexeme.kind in _CLOSING for lexeme in self.lexemes[: self.at])
+        return opened > closed or self.following not in ("", "SEP", "SIGN", "EQUALS", "PRODUCT")
 
     @property
     def raised(self) -> bool:
@@ -134,12 +144,16 @@ class Scope:
             return Meaning(Kind.DECLARED, full)
         if not ident.subs:
             return self._word(ident.base, place)
-        return self._part(ident) or Meaning(*self._with_subscript(ident.base, ident.subs[0][0]), ident.subs)
+        return self._part(ident, place) or Meaning(*self._with_subscript(ident.base, ident.subs[0][0]), ident.subs)
 
-    def _part(self, ident: Ident) -> Meaning | None:
+    def _part(self, ident: Ident, place: Place) -> Meaning | None:
         for cut in range(len(ident.subs) - 1, -1, -1):
             known, rest = Ident(ident.base, ident.subs[:cut]).full, ident.subs[cut:]
-            if known == "d" and (known in self.params or known in self.fields):
+            if ident.ambient and not cut and "params" not in self.decls.given and self.subscript("inf", braces=False)[0] is SubscriptKind.UNKNOWN:
+                continue
+            if known == "d" and (known in self.params or known in self.fields) and not rest[0][0].startswith(",") and (
+                place.acts or known in self.inferred
+            ):
                 return Meaning(Kind.PART_OR_OPERATOR, known, rest)
             # A scalar coordinate has neither derivatives nor components.
             if known in self.declared and (known not in self.coords or cut):

@@ -221,8 +221,8 @@ class _Parse:
             found = unexpected.token if isinstance(unexpected, UnexpectedToken) else Token("$END", "")
             raise explain(unexpected, found, tokens, len(self.text.rstrip())) from None
         statements = builder.build(tree)
-        if builder.errors:
-            raise _joined(builder.errors)
+        if errors := builder.chains[:1] or builder.errors:
+            raise _joined(errors)
         return statements, builder
 
     def _system(self, decls: Declarations, statements: list[ex.Node], notes: list[str]) -> System:

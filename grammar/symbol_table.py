@@ -261,6 +261,8 @@ class Classifier(UnknownNames):
             return "VALUE", ex.Num(Fraction(1), span=span)  # refused where it stands before a parenthesis
         if ambiguous or not ident.subs:
             raise self.unknown(ident.full, span, place.called)
+        if ident.ambient and ident.base in self.declared:
+            raise self.bad_suffix(ident.base, "inf", span)
         raise self.unknown_suffixed(ident, span)
 
     def _declared(self, ident: Ident, place: Place, span: Span) -> tuple[str, object]:

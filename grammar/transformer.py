@@ -52,28 +52,34 @@ class Builder(Runs):
 
     # ------------------------------------------------------------------------------ statements
     def on_start(self, children: list[Any]) -> list[ex.Node]:
-        statements: list[ex.Node] = [child for child in children if isinstance(child, (ex.Definition, ex.EquationNode))]
+        statements: list[ex.Node] = [each for child in children if isinstance(child, list) for each in child]
         self.check_called_parameters(statements)
         return statements
 
-    def on_definition(self, children: list[Any]) -> ex.Node:
+    def on_definition(self, children: list[Any]) -> list[ex.Node]:
         _, name, _, value = children
         assert isinstance(name, Classified)
         if not isinstance(name.payload, str):
             raise OpSyntaxError("let takes a new name", code="E031", spans=(name.lexeme.span,))
-        return ex.Definition(name.payload, value, span=name.lexeme.span.join(value.span))
+        return [ex.Definition(name.payload, value, span=name.lexeme.span.join(value.span))]
 
-    def on_equation(self, children: list[Any]) -> ex.Node:
+    def on_equation(self, children: list[Any]) -> list[ex.Node]:
+        """One equation, or the conditions of a chain such as ``u(x=-1) = u(x=1) = 0``."""
         label = children.pop(0) if isinstance(children[0], Classified) else None
-        left, right = children[0], children[2] if len(children) > 1 else None
-        span = (left.span or Span(0, 0)).join(right.span if right is not None else None)
-        name = str(label.payload) if label is not None else ""
-        for side in (left, right):
-            if side is not None and is_operator(side):
+        sides: list[ex.Node] = children[::2]
+        *lefts, last = sides
+        if len(lefts) > 1 and (label is not None or not all(any(isinstance(n, ex.At) for n in ex.walk(side)) for side in lefts)):
+            self.chains.append(OpSyntaxError("an equation has one '='", code="E071", spans=(children[3].lexeme.span,),
+                                             suggestion="separate equations by ';' or a line break"))
+        for side in sides:
+            if is_operator(side):
                 raise OpSyntaxError("this operator has nothing to act on", code="E022", spans=spans_of_node(side),
                                     suggestion="write what it acts on after it, as in laplace(u)")
-        self._warn_loose_terms([side for side in (left, right) if side is not None])
-        return ex.EquationNode(name, left, right, named=label is not None, span=span)
+        self._warn_loose_terms(sides)
+        name = str(label.payload) if label is not None else ""
+        if not lefts:
+            return [ex.EquationNode(name, last, None, named=label is not None, span=last.span)]
+        return [ex.EquationNode(name, left, last, named=label is not None, span=span_of(left).join(last.span)) for left in lefts]
 
     # ------------------------------------------------------------------------------ units
     def on_prefix(self, children: list[Any]) -> Prefix:

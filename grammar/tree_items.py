@@ -74,6 +74,8 @@ class Stage:
         self.tokens = tokens
         self.names = classifier
         self.errors: list[LanguageError] = []
+        self.chains: list[LanguageError] = []
+        """Chains of equations that are no conditions; told where the text is intact, for a place-holder may have made them."""
         self.warnings: list[str] = []
         # Keyed by identity: `kept` holds every node, so that no identity is used twice.
         self.depths: dict[int, int] = {}

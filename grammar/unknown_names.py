@@ -91,6 +91,8 @@ class UnknownNames(Scope):
         if len(near) < len(text) and near:
             near += near[-1] * (len(text) - len(near))
         suggestion = f"did you mean {base}_{near}?" if near and len(text) < 8 else None
+        if text == "inf":
+            suggestion = f'declare params="{base}_inf"'
         listed = f" ({', '.join(known)})" if known else "; declare coords="
         return OpNameError(f"{bad[:20]!r} is not a declared coordinate{listed}", code="E103", spans=(span,),
                            suggestion=suggestion)
