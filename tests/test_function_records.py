@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import sympy
+from sympy.core.function import AppliedUndef
 
 import opdsl
 from opdsl.grammar import parse_system
 from opdsl.grammar.vocabulary import FUNCTIONS as SPELLINGS
 from opdsl.language.calculus import expand
+from opdsl.language.calculus.tensor_functions import RULES
 from opdsl.language.functions import ELEMENTARY, FUNCTIONS, INTERNAL, SPELT
+from opdsl.language.to_sympy import pointwise_to_sympy
 
 X = sympy.Symbol("x")
 ONE_ARGUMENT = [FUNCTIONS[name] for name, count in ELEMENTARY.items() if count == 1]
@@ -56,6 +61,38 @@ def test_every_spelling_is_read_and_printed() -> None:
 
 def test_records_that_no_text_calls_are_internal() -> None:
     assert not {record.name for record in INTERNAL} & set(SPELLINGS)
+
+
+def test_every_tensor_function_has_a_rule_for_its_components() -> None:
+    assert set(RULES) == {record.name for record in FUNCTIONS.values() if record.tensor} - {"min", "max"}
+
+
+@pytest.mark.parametrize("record", ONE_ARGUMENT, ids=lambda r: r.name)
+def test_exact_values_squares_signs_and_domains_agree_with_sympy(record: object) -> None:
+    name = record.name  # type: ignore[attr-defined]
+    function = in_sympy(f"{name}(x)")
+    places = [sympy.Rational(k, 4) for k in range(-16, 17)]
+    values = {place: function.subs(X, place) for place in places}
+    for place, value in values.items():
+        found = record.exact(Fraction(int(place.p), int(place.q))) if record.exact else None  # type: ignore[attr-defined]
+        assert found is None or sympy.Rational(found.numerator, found.denominator) == value
+        real = value.is_finite and value.is_real
+        assert record.domain is None or record.domain(Fraction(int(place.p), int(place.q))) == real  # type: ignore[attr-defined]
+        if record.squared and real:  # type: ignore[attr-defined]
+            assert value**2 == place**record.squared  # type: ignore[attr-defined]
+    if record.nonnegative:  # type: ignore[attr-defined]
+        assert all(value >= 0 for value in values.values() if value.is_real)
+    if record.parts is not None:  # type: ignore[attr-defined]
+        real, imaginary = (
+            part.components[0] for part in expand(parse_system(f"re({name}(z)); im({name}(z))", **TENSORS)).equations
+        )
+        a, b = sympy.Rational(3, 10), sympy.Rational(-7, 10)
+        there = complex(function.subs(X, a + sympy.I * b))
+        residual = expand(parse_system("z", **TENSORS))
+        for part, wanted in ((real, there.real), (imaginary, there.imag)):
+            shown = pointwise_to_sympy(part, residual)
+            z = dict(zip(sorted(shown.atoms(AppliedUndef), key=str), (a, b), strict=True))
+            assert float(shown.subs(z)) == pytest.approx(wanted, rel=1e-14)
 
 
 ARGUMENTS = {"perp": "w", "conj": "z", "re": "z", "im": "z", "atan2": "u, v", "min": "u, v", "max": "u, v"}

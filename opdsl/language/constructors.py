@@ -226,10 +226,8 @@ def power(base: Pointwise, exponent: Pointwise) -> Pointwise:
             if isinstance(base, Power) and _is_integer(base.exponent):
                 return power(base.base, mul(base.exponent, exponent))
             # √s and |s| are defined for s ≥ 0 and real s: an even power removes them.
-            if isinstance(base, Call) and base.function == "sqrt" and n % 2 == 0:
-                return power(base.args[0], number(n // 2))
-            if isinstance(base, Call) and base.function == "abs" and n % 2 == 0:
-                return power(base.args[0], exponent)
+            if isinstance(base, Call) and n % 2 == 0 and base.function in FUNCTIONS and FUNCTIONS[base.function].squared:
+                return power(base.args[0], number(FUNCTIONS[base.function].squared * n // 2))
             if isinstance(base, Mul):
                 return mul(*(power(factor, exponent) for factor in base.factors))
         elif e == Fraction(1, 2):
@@ -267,30 +265,22 @@ def call(function: str, args: tuple[Pointwise, ...], orders: tuple[int, ...] = (
 
     A few exact values are folded (``sin(0)``, ``sqrt(4)``, ``exp(0)``).
     """
-    if not any(orders) and args and isinstance(args[0], Number):
-        value = args[0].value
-        known = FUNCTIONS.get(function)
-        if value == 0 and known is not None and known.at_zero is not None:
-            return number(known.at_zero)
-        if value == 1 and function == "log":
-            return ZERO
-        if isinstance(value, Fraction) and value > 0 and function == "sqrt":
-            top, bottom = math.isqrt(value.numerator), math.isqrt(value.denominator)
-            if top * top == value.numerator and bottom * bottom == value.denominator:
-                return Number(Fraction(top, bottom))
+    known = FUNCTIONS.get(function)
+    if known is not None and len(args) == 1:
+        (inner,) = args
+        if isinstance(inner, Number):
+            if inner.value == 0 and known.at_zero is not None:
+                return number(known.at_zero)
+            exact = None if known.exact is None else known.exact(inner.value)
+            if exact is not None:
+                return Number(exact)
         if function == "abs":
-            return Number(_absolute(value))
-    if function == "abs" and len(args) == 1:
-        inner = args[0]
-        if isinstance(inner, Call) and inner.function in ("abs", "sqrt", "exp", "cosh"):
-            return inner
-        if isinstance(inner, Mul) and isinstance(inner.factors[0], Number):
-            return mul(Number(_absolute(inner.factors[0].value)), call("abs", (mul(*inner.factors[1:]),)))
+            if isinstance(inner, Call) and inner.function in FUNCTIONS and FUNCTIONS[inner.function].nonnegative:
+                return inner
+            if isinstance(inner, Mul) and isinstance(inner.factors[0], Number):
+                size = inner.factors[0].value
+                return mul(Number(size if size >= 0 else -size), call("abs", (mul(*inner.factors[1:]),)))
     return Call(function, args, orders if any(orders) else ())
-
-
-def _absolute(value: Scalar) -> Scalar:
-    return value if value >= 0 else -value
 
 
 def where(condition: Pointwise, yes: Pointwise, no: Pointwise) -> Pointwise:

@@ -98,8 +98,6 @@ def _call(name: str, below: tuple[Written, ...]) -> Written:
         left, right = (_enclosed(arg, POWER) for arg in below)
         return f"{left} {known.infix} {right}", PRODUCT
     args = ", ".join(text for text, _ in below)
-    if name == "unit":
-        return f"e_{{{args}}}", ATOM
-    if name == "transpose":
-        return f"{_enclosed(below[0], ATOM)}^{{T}}", POWER
+    if known.raised:
+        return f"{_enclosed(below[0], ATOM)}^{{{known.raised}}}", POWER
     return known.bracket.format(args) if known.bracket else rf"{known.head}\left({args}\right)", ATOM

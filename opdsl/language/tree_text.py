@@ -12,6 +12,7 @@ from fractions import Fraction
 from opdsl.algebra.work import MAX_WORK, bounded, spend
 from opdsl.language import tree as ex
 from opdsl.language.declarations import Declarations
+from opdsl.language.functions import FUNCTIONS
 from opdsl.language.operator_application import is_operator
 from opdsl.language.system import System
 from opdsl.language.traverse import fold
@@ -156,13 +157,13 @@ class _Text:
         return enclosed(written, ATOM) if plain or self._suffix_form(node) is not None else f"({written[0]})"
 
     def _call(self, node: ex.Call, below: tuple[Written, ...]) -> Written:
-        if node.name == "unit":
-            return f"e_{below[0][0]}", ATOM
+        known = FUNCTIONS.get(node.name)
+        if known is not None and known.bare:
+            return known.bare.format(below[0][0]), ATOM
         if is_operator(node):
             return f"{enclosed(below[0], POWER)}·∇", PRODUCT
-        if node.name in ("dot", "cross", "outer") and node.name in self.declared:
-            symbol = {"dot": "·", "cross": "×", "outer": "⊗"}[node.name]
-            return f"{enclosed(below[0], POWER)}{symbol}{enclosed(below[1], POWER)}", PRODUCT
+        if known is not None and known.symbol and node.name in self.declared:
+            return f"{enclosed(below[0], POWER)}{known.symbol}{enclosed(below[1], POWER)}", PRODUCT
         return f"{node.name}({', '.join(text for text, _ in below)})", ATOM
 
     # ------------------------------------------------------------------------------ derivatives

@@ -1,7 +1,7 @@
 """Ranks and index letters: what shape every expression has, which letters are free, which are summed, and what does not fit.
 
-Checked when the text is parsed. Conventions: (∇u)_ij = ∂_i u_j, (∇·σ)_j = ∂_i σ_ij, jac(u)_ij = ∂_j u_i.
-Free letters stand in alphabetical order before the tensor axes, as in implicit `einsum`.
+Checked when the text is parsed. Conventions: (∇u)_ij = ∂_i u_j, (∇·σ)_j = ∂_i σ_ij, jac(u)_ij = ∂_j u_i. What letters do is in
+`index_letters`, what functions do in their records.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
-from opdsl.errors import LanguageError, OpIndexError, OpNameError, OpRankError
+from opdsl.errors import OpIndexError, OpNameError, OpRankError
 from opdsl.language.declarations import Declarations, Dim, ParamDecl
+from opdsl.language.function_record import Function, Given
 from opdsl.language.function_shapes import RANK_NAMES, SCALAR, Shapes, Type, describe
 from opdsl.language.functions import FUNCTIONS
+from opdsl.language.index_letters import contract, free_mismatch, occurrences, refuse_shared_dummies
 from opdsl.language.operator_application import spans_of
 from opdsl.language.traverse import demand, preorder
 from opdsl.language.tree import (
@@ -188,36 +190,6 @@ class Ranks(Shapes):
             raise OpRankError("the normal of dn(…) is bound as n, which is no vector here", code="E228", spans=spans_of(node),
                               suggestion="give the other n another name")
 
-    # ------------------------------------------------------------------------------ letters
-    def _contract(self, node: Node, occurrences: Sequence[tuple[str, Dim, Node]], parts: Sequence[Type]) -> Type:
-        """Sum letters that occur twice, keep those that occur once, refuse the rest."""
-        count: dict[str, list[tuple[Dim, Node]]] = {}
-        for letter, size, where in occurrences:
-            count.setdefault(letter, []).append((size, where))
-        free: list[tuple[str, Dim]] = []
-        sums: list[tuple[str, Dim]] = []
-        dummies = frozenset[str]().union(*(part.dummies for part in parts))
-        for letter, places in count.items():
-            sizes = {size for size, _ in places}
-            if len(sizes) > 1:
-                raise OpIndexError(
-                    f"index {letter} ranges over {' and '.join(map(str, sorted(sizes, key=str)))} components",
-                    code="E204", spans=spans_of(*(where for _, where in places))[:2],
-                )
-            if letter in self.bound:
-                free.append((letter, places[0][0]))
-                continue
-            if len(places) > 2 or letter in dummies:
-                raise OpIndexError(
-                    f"index {letter} occurs more than twice in one term", code="E202", spans=spans_of(node),
-                    suggestion=f"rename one pair, or write sum_{letter}(...) for an explicit sum",
-                )
-            (sums if len(places) == 2 else free).append((letter, places[0][0]))
-        return Type(
-            free=tuple(sorted(free)), sums=tuple(sorted(sums)), dummies=dummies | {letter for letter, _ in sums},
-            complex=any(part.complex for part in parts),
-        )
-
     def _explicit_sum(self, node: Node, letter: str, body: Node) -> Asking[Type]:
         with self.inside(self.bound | {letter}):
             inner = yield body
@@ -255,7 +227,7 @@ class Ranks(Shapes):
                     suggestion="components are counted from 0",
                 )
         found = [(index, size, node) for index, size in zip(indices, shape, strict=False) if isinstance(index, str)]
-        made = self._contract(node, [*found, *((a, b, node) for a, b in inner.free)], [inner])
+        made = contract(node, [*found, *((a, b, node) for a, b in inner.free)], [inner], self.bound)
         return replace(made, shape=shape[len(indices) :])
 
     # ------------------------------------------------------------------------------ arithmetic
@@ -275,19 +247,10 @@ class Ranks(Shapes):
                     spans=spans_of(terms[lead], term), suggestion=_sum_hint(first, type_, (terms[lead], term)),
                 )
             if type_.letters != first.letters:
-                raise self._free_mismatch(terms[lead], first, term, type_)
+                raise free_mismatch(terms[lead], first, term, type_)
         dummies = frozenset[str]().union(*(t.dummies for t in types))
         zero = all(t.zero for t in types)
         return Type(first.shape, first.free, (), dummies, any(t.complex for t in types), zero)
-
-    def _free_mismatch(self, one: Node, first: Type, other: Node, second: Type) -> LanguageError:
-        missing = sorted(first.letters - second.letters)
-        if missing:
-            text = f"index {', '.join(missing)} of the first term [^] is missing in the second term [~]"
-        else:
-            extra = ", ".join(sorted(second.letters - first.letters))
-            text = f"index {extra} of the second term [~] is missing in the first term [^]"
-        return OpIndexError(text, code="E201", spans=spans_of(one, other))
 
     def _adapt(self, node: Node, shape: tuple[Dim, ...]) -> None:
         """Give the only parameter of undeclared rank in a scalar term the shape its place needs."""
@@ -310,42 +273,17 @@ class Ranks(Shapes):
         return ()
 
     def _product(self, node: Node, factors: Sequence[Node], types: Sequence[Type]) -> Type:
-        self._refuse_shared_dummies(factors, types)
-        made = self._contract(node, _occurrences(factors, types), types)
+        refuse_shared_dummies(factors, types)
+        made = contract(node, occurrences(factors, types), types, self.bound)
         shape = types[0].shape
         for before, factor, type_ in zip(factors, factors[1:], types[1:], strict=False):
-            shape = self._times(before, shape, factor, type_.shape)
+            shape = _times(before, shape, factor, type_.shape)
         return replace(made, shape=shape, zero=any(t.zero for t in types))
-
-    def _refuse_shared_dummies(self, factors: Sequence[Node], types: Sequence[Type]) -> None:
-        seen: dict[str, Node] = {}
-        for factor, type_ in zip(factors, types, strict=True):
-            if isinstance(factor, (Mul, Add, Call, Pow, Sum, Ref)):
-                continue  # a bracket of its own keeps its summed letters to itself
-            for letter in sorted(type_.dummies):
-                if letter in seen:
-                    raise OpIndexError(
-                        f"index {letter} occurs more than twice in one term", code="E202",
-                        spans=spans_of(seen[letter], factor), suggestion="rename one pair, or put each in parentheses",
-                    )
-                seen[letter] = factor
-
-    def _times(self, left: Node, a: tuple[Dim, ...], right: Node, b: tuple[Dim, ...]) -> tuple[Dim, ...]:
-        if not a or not b:
-            return a or b
-        if len(a) == 2 and len(b) in (1, 2):
-            if a[1] != b[0]:
-                raise OpRankError(f"a matrix with {a[1]} columns times {b[0]} rows", code="E223", spans=spans_of(left, right))
-            return (a[0], *b[1:])
-        raise OpRankError(
-            f"a product of {RANK_NAMES.get(len(a), 'a tensor')} [^] and {RANK_NAMES.get(len(b), 'a tensor')} [~] is ambiguous",
-            code="E224", spans=spans_of(left, right), suggestion="did you mean dot(a, b) or outer(a, b)?",
-        )
 
     def _quotient(self, node: Node, both: Sequence[Node], types: Sequence[Type]) -> Type:
         _scalar(both[1], types[1], "a denominator")
-        self._refuse_shared_dummies(both, types)
-        made = self._contract(node, _occurrences(both, types), types)
+        refuse_shared_dummies(both, types)
+        made = contract(node, occurrences(both, types), types, self.bound)
         return replace(made, shape=types[0].shape, zero=types[0].zero)
 
     def _power(self, node: Node, base: Node, exponent: Node, type_: Type, exponent_type: Type) -> Type:
@@ -366,7 +304,7 @@ class Ranks(Shapes):
                     suggestion="v^2 is the squared norm of a vector; write dot(A, A) for a matrix product",
                 )
             return replace(type_, shape=(), sums=(), complex=type_.complex)
-        made = self._contract(node, _occurrences((base, exponent), (type_, exponent_type)), [type_, exponent_type])
+        made = contract(node, occurrences((base, exponent), (type_, exponent_type)), [type_, exponent_type], self.bound)
         return replace(made, zero=type_.zero)
 
     # ------------------------------------------------------------------------------ derivatives
@@ -386,33 +324,33 @@ class Ranks(Shapes):
                 )
         if own and self.space == 0:
             raise self.no_space(node)
-        made = self._contract(node, own + _occurrences((operand,), (type_,)), [type_])
+        made = contract(node, own + occurrences((operand,), (type_,)), [type_], self.bound)
         return replace(made, shape=type_.shape)
 
     # ------------------------------------------------------------------------------ functions
     def _call(self, node: Call, name: str, args: Sequence[Node]) -> Asking[Type]:
-        if name == "convect" and isinstance(args[0], Param) and self.params[args[0].name].shape is None:
+        known = FUNCTIONS.get(name, Function(name=name, parts=lambda e, a, b: (a, b)))
+        if known.over_space and isinstance(args[0], Param) and self.params[args[0].name].shape is None:
             raise _Adapt(args[0].name, (self.space,))
-        if name in ("dot", "cross", "ddot", "outer"):
+        if known.partner:
             for one, other in ((args[0], args[1]), (args[1], args[0])):
-                rank = 2 if name == "ddot" else 1
                 shape = (yield other).shape
-                if len(shape) >= rank and not (yield one).shape:
-                    self._adapt(one, (shape[0],) * rank)
+                if len(shape) >= known.partner and not (yield one).shape:
+                    self._adapt(one, (shape[0],) * known.partner)
         types = yield from _each(args)
-        known = FUNCTIONS.get(name)
-        if known is None or not known.tensor:
+        if not known.tensor:
             for arg, type_ in zip(args, types, strict=True):
                 _scalar(arg, type_, f"{name}(…)")
-            if known is not None and not known.entire and any(t.complex for t in types):
+            if known.parts is None and any(t.complex for t in types):
                 raise OpRankError(f"{name} of a complex value is not supported", code="E225", spans=spans_of(node))
-        if (known is None or not known.letters) and any(letter not in self.bound for t in types for letter in t.letters):
+        if not known.letters and any(letter not in self.bound for t in types for letter in t.letters):
             raise OpIndexError(
                 f"{name}(…) of a component with a free index", code="E208", spans=spans_of(node),
                 suggestion="write out the component, or sum_i(...)",
             )
-        made = self._contract(node, _occurrences(args, types), types)
-        return replace(made, shape=self.call_shape(node, name, args, types), complex=self.call_complex(name, types))
+        made = contract(node, occurrences(args, types), types, self.bound)
+        shape = known.shape(Given(node=node, types=types, space=self.space)) if known.shape else ()
+        return replace(made, shape=shape, complex=not known.real_valued and any(t.complex for t in types))
 
 
 def _each(nodes: Sequence[Node]) -> Asking[list[Type]]:
@@ -420,10 +358,6 @@ def _each(nodes: Sequence[Node]) -> Asking[list[Type]]:
     for node in nodes:
         types.append((yield node))
     return types
-
-
-def _occurrences(nodes: Sequence[Node], types: Sequence[Type]) -> list[tuple[str, Dim, Node]]:
-    return [(letter, size, node) for node, type_ in zip(nodes, types, strict=True) for letter, size in type_.free]
 
 
 def _scalar(node: Node, type_: Type, what: str) -> Type:
@@ -438,6 +372,19 @@ def _declare_rank(base: Node, rank: int) -> str | None:
     if isinstance(base, Param):
         return f'declare params="{base.name}[{",".join("d" * rank)}]"'
     return None
+
+
+def _times(left: Node, a: tuple[Dim, ...], right: Node, b: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    if not a or not b:
+        return a or b
+    if len(a) == 2 and len(b) in (1, 2):
+        if a[1] != b[0]:
+            raise OpRankError(f"a matrix with {a[1]} columns times {b[0]} rows", code="E223", spans=spans_of(left, right))
+        return (a[0], *b[1:])
+    raise OpRankError(
+        f"a product of {RANK_NAMES.get(len(a), 'a tensor')} [^] and {RANK_NAMES.get(len(b), 'a tensor')} [~] is ambiguous",
+        code="E224", spans=spans_of(left, right), suggestion="did you mean dot(a, b) or outer(a, b)?",
+    )
 
 
 def _sum_hint(first: Type, other: Type, terms: tuple[Node, ...]) -> str | None:

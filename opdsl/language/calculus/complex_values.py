@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from opdsl.language import constructors
 from opdsl.language.constructors import ONE, ZERO, add, call, divide, mul, negate, number, power
+from opdsl.language.functions import FUNCTIONS
 from opdsl.language.residual import Number, Pointwise
 
 
@@ -101,17 +103,6 @@ def v_call(name: str, value: Value) -> Value:
     """An elementary function; entire ones are split into real and imaginary part."""
     if not isinstance(value, Pair):
         return call(name, (value,))
-    a, b = value.re, value.im
-    if name == "exp":
-        size = call("exp", (a,))
-        return Pair(mul(size, call("cos", (b,))), mul(size, call("sin", (b,))))
-    sin, cos = call("sin", (a,)), call("cos", (a,))
-    if name == "sin":
-        return Pair(mul(sin, call("cosh", (b,))), mul(cos, call("sinh", (b,))))
-    if name == "cos":
-        return Pair(mul(cos, call("cosh", (b,))), negate(mul(sin, call("sinh", (b,)))))
-    sinh, cosh = call("sinh", (a,)), call("cosh", (a,))
-    if name == "sinh":
-        return Pair(mul(sinh, call("cos", (b,))), mul(cosh, call("sin", (b,))))
-    assert name == "cosh", name
-    return Pair(mul(cosh, call("cos", (b,))), mul(sinh, call("sin", (b,))))
+    parts = FUNCTIONS[name].parts
+    assert parts is not None, name
+    return Pair(*parts(constructors, value.re, value.im))

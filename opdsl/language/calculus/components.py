@@ -28,7 +28,7 @@ from opdsl.language.calculus.vector_calculus import (
 )
 from opdsl.language.constructors import ONE, ZERO, call, number
 from opdsl.language.declarations import Dim
-from opdsl.language.functions import ELEMENTARY
+from opdsl.language.functions import ELEMENTARY, FUNCTIONS
 from opdsl.language.operator_application import spans_of
 from opdsl.language.residual import Axis, Compare, Coordinate, Derivative, Number, Parameter, Pointwise
 from opdsl.language.structure import Coefficient
@@ -264,9 +264,9 @@ class Components(VectorCalculus):
     def _domain(self, node: ex.Call, name: str, value: Value) -> None:
         if not isinstance(value, Number):
             return
-        number_ = value.value
-        if (name == "log" and number_ <= 0) or (name == "sqrt" and number_ < 0):
-            raise OpRankError(f"{name}({number_}) is not a real number", code="E231", spans=spans_of(node))
+        domain = FUNCTIONS[name].domain
+        if domain is not None and not domain(value.value):
+            raise OpRankError(f"{name}({value.value}) is not a real number", code="E231", spans=spans_of(node))
 
 
 def _levi_civita(index: Index) -> int:
