@@ -20,7 +20,6 @@ class Execution:
     Args:
         points: who owns the batch axis: graphs are of one point and mapped over the batch, or carry it (`ArrayOps.points`).
         stacked: one product for all channels (`ArrayOps.stacked`).
-        loops: channels are mapped by a loop rather than by one batched operation.
         fuses: a product that goes into a sum, and a factor that is a number, cost nothing of their own (a + x·y·2 is one
             operation).
         nesting: ``"forward"`` where nested differentiation is forward mode over at most one reverse sweep, ``"reverse"`` for
@@ -29,7 +28,6 @@ class Execution:
 
     points: type[Points] = Mapped
     stacked: bool = False
-    loops: bool = False
     fuses: bool = False
     nesting: str = "forward"
 

@@ -23,7 +23,7 @@ class StrictBackend(ArrayApiBackend):
 
     name, title, framework, distribution = "strict", "array-api-strict", "array_api_strict", "array-api-strict"
     convert = "array_api_strict.asarray(x)"
-    execution = Execution(points=Mapped, loops=True)
+    execution = Execution(points=Mapped)
 
     def __init__(self) -> None:
         import array_api_strict

@@ -12,60 +12,16 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from opdsl.backends.array_api.array_ops import ArrayApiOps
 from opdsl.backends.array_api.capture import capture_batch
 from opdsl.backends.array_api.rates import RATES
 from opdsl.backends.array_api.tracer import Tracer
 from opdsl.backends.base import Backend, Capture, Evaluator
 from opdsl.backends.execution import Execution
 from opdsl.backends.fingerprint import content, fingerprint
-from opdsl.errors import BackendError, ShapeError, StrategyError
-from opdsl.jets.array_ops import ArrayOps
+from opdsl.errors import BackendError, ShapeError
 from opdsl.jets.graph import Array
 from opdsl.jets.points import Batched
-
-_SCIPY_SPECIAL = {"erf", "erfc", "erfinv", "cbrt"}
-
-
-class NumpyOps(ArrayOps):
-    """Array operations of one array-API namespace."""
-
-    stacked = False
-
-    def __init__(self, xp: Any) -> None:
-        self.xp, self.points = xp, Batched(xp)
-
-    def channelwise(self, apply: Callable[..., Any], arrays: Sequence[Array], mapped: Sequence[bool]) -> Any:
-        xp = self.xp
-        count = next(a.shape[0] for a, m in zip(arrays, mapped, strict=True) if m)
-        rows = [apply(*(a[i, ...] if m else a for a, m in zip(arrays, mapped, strict=True))) for i in range(count)]
-        if isinstance(rows[0], tuple | list):
-            return tuple(xp.stack([r[j] for r in rows], axis=0) for j in range(len(rows[0])))
-        return xp.stack(rows, axis=0)
-
-    def special(self, name: str) -> Callable[[Array], Array]:
-        xp = self.xp
-        if name == "sigmoid":
-            return lambda h: xp.where(h >= 0, xp.ones_like(h), xp.exp(-xp.abs(h))) / (xp.exp(-xp.abs(h)) + 1.0)
-        if name == "softplus":
-            return lambda h: xp.maximum(h, xp.zeros_like(h)) + xp.log1p(xp.exp(-xp.abs(h)))
-        if name in _SCIPY_SPECIAL and array_api_compat.is_numpy_namespace(xp):
-            import scipy.special
-
-            return getattr(scipy.special, name)  # type: ignore[no-any-return]
-        raise KeyError(name)
-
-    def asarray(self, value: Any, like: Array) -> Array:
-        return self.xp.asarray(value, dtype=like.dtype, device=like.device)
-
-    def nested_ad(self, function: Any, x: Array, axes: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Array]:
-        raise StrategyError("nested_ad needs automatic differentiation, which the NumPy backend does not have. Use another strategy.")
-
-    def gradient(self, function: Any, x: Array) -> tuple[Array, Array]:
-        raise StrategyError("reverse mode needs automatic differentiation, which the NumPy backend does not have.")
-
-    def pull_back(self, function: Any, x: Array, count: int, affine: bool) -> Array:
-        raise StrategyError("reverse mode needs automatic differentiation, which the NumPy backend does not have.")
-
 
 class ArrayApiBackend(Backend):
     """A library of the array API: functions are traced on real arrays and evaluated eagerly.
@@ -73,11 +29,11 @@ class ArrayApiBackend(Backend):
     A backend for one such library is this class with the facts of the library, `is_array`, and its namespace.
     """
 
-    execution = Execution(points=Batched, loops=True, nesting="reverse")
+    execution = Execution(points=Batched, nesting="reverse")
     differentiable = False
 
     def __init__(self, xp: Any) -> None:
-        self.ops = NumpyOps(xp)
+        self.ops = ArrayApiOps(xp)
 
     def device_of(self, x: Any) -> str:
         """``"cuda"`` where the array's device says so; devices of array libraries have no common names."""

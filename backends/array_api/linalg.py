@@ -19,8 +19,8 @@ SlogdetResult = namedtuple("SlogdetResult", "sign logabsdet")
 SVDResult = namedtuple("SVDResult", "U S Vh")
 
 
-class Linalg:
-    """Matrix functions of stacks (…, m, n)."""
+class RecordingLinalg:
+    """Matrix functions of stacks (…, m, n), recording."""
 
     def __init__(self, space: Any) -> None:
         self._space = space

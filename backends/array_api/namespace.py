@@ -1,104 +1,110 @@
-"""The array API, recording: every function of the standard that acts on a tracer becomes a node; see `opdsl.backends.array_api.tracer`."""
+"""The array API, recording: every function of the standard that acts on a tracer becomes a node; see `opdsl.backends.array_api.tracer`.
+
+What an operation of the vocabulary says by itself needs no method here: any function of the framework with such a name is recorded.
+The methods are those whose rule depends on their arguments, and those that are written with others.
+"""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from opdsl.backends.array_api.linalg import Linalg
+from opdsl.backends.array_api.channelwise import RULES
+from opdsl.backends.array_api.linalg import RecordingLinalg
 from opdsl.backends.array_api.operands import Guarded, axes_of, guarded, moves, refused, shape_of
 from opdsl.jets import composite_rules
 from opdsl.jets.elementary import power
-from opdsl.jets.graph import Bilinear, Composed, Constant, Elementwise, Linear, PiecewiseLinear, Rule
+from opdsl.jets.graph import Bilinear, Composed, Constant, Elementwise, Linear, Operation, PiecewiseLinear, Rule
 from opdsl.jets.operations import OPERATIONS
 
+_OPERATORS = {
+    "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv, "less": operator.lt,
+    "less_equal": operator.le, "greater": operator.gt, "greater_equal": operator.ge, "equal": operator.eq, "not_equal": operator.ne,
+}  # fmt: skip
+"""What takes Python numbers beside arrays in every edition of the standard; functions do in the latest only."""
 
-class Namespace:
+
+class RecordingNamespace:
     """The array API, recording. Anything that does not touch a tracer goes to the framework's own namespace."""
 
     def __init__(self, recorder: Any) -> None:
         self._recorder = recorder
 
     def __getattr__(self, name: str) -> Any:
-        # dtypes, constants, creation functions: those of the framework.
         found = getattr(self._recorder.xp, name)
         if isinstance(found, ModuleType):
             return Guarded(name, found)
+        # dtypes and constants: those of the framework.
         if not callable(found) or isinstance(found, type):
             return found
-        return guarded(name, found)
+        known = OPERATIONS.get(name)
+        rule = None if known is None else known.rule
+        # Of linear maps what can act on all channels at once; products of other shapes than entry by entry have methods.
+        if rule is None or (isinstance(rule, Linear) and name not in RULES) or (isinstance(rule, Bilinear) and name not in _OPERATORS):
+            return guarded(name, found)
+        return partial(self.operation, known, found)
 
     @property
-    def linalg(self) -> Linalg:
+    def linalg(self) -> RecordingLinalg:
         """Matrix functions."""
-        return Linalg(self)
+        return RecordingLinalg(self)
+
+    def operation(self, known: Operation, function: Callable[..., Any], *given: Any, **options: Any) -> Any:
+        """An operation that says by itself how it meets jets, by this function of the framework.
+
+        Linear maps and functions of one number act on their first argument; what follows it are shapes, axes, shifts.
+        """
+        rule = known.rule
+        assert rule is not None
+        if isinstance(rule, Linear | Elementwise):
+            static, given = given[1:], given[:1]
+            flexible = isinstance(rule, Elementwise)
+            return self._record(known.name, rule, lambda h: function(h, *static, **options), *given, flexible=flexible)
+        if known.name in _OPERATORS and any(isinstance(o, int | float) for o in given):
+            function = _OPERATORS[known.name]
+        elif len(given) > 1 and not isinstance(rule, Constant | Bilinear):
+            given = self._wide(*given)
+        flexible = len(given) == 1 or known.name in _FLEXIBLE
+        apply = partial(function, **options) if options else function
+        return self._record(known.name, rule, apply, *given, flexible=flexible)
 
     def _record(self, name: str, rule: Rule, apply: Callable[..., Any], *operands: Any, **flags: bool) -> Any:
         if not any(moves(o) for o in operands):
             return apply(*operands)
         return self._recorder.record(name, rule, apply, operands, **flags)
 
+    def _wide(self, *operands: Any) -> tuple[Any, ...]:
+        """Python numbers beside arrays become arrays, for functions that take arrays only."""
+        dtype = next((o.dtype for o in operands if hasattr(o, "dtype")), None)
+        return tuple(self._recorder.xp.asarray(v, dtype=dtype) if isinstance(v, int | float) else v for v in operands)
+
     # ------------------------------------------------------------------------------------------------- two operands
-
-    def add(self, a: Any, b: Any) -> Any:
-        return self._record("add", _rule("add"), lambda x, y: x + y, a, b, flexible=True)
-
-    def subtract(self, a: Any, b: Any) -> Any:
-        return self._record("subtract", _rule("subtract"), lambda x, y: x - y, a, b, flexible=True)
-
-    def negative(self, a: Any) -> Any:
-        return self._record("negative", _rule("negative"), lambda x: -x, a, flexible=True)
 
     def positive(self, a: Any) -> Any:
         return a
 
-    def multiply(self, a: Any, b: Any) -> Any:
-        return self._record("multiply", _rule("multiply"), lambda x, y: x * y, a, b, flexible=True)
-
-    def divide(self, a: Any, b: Any) -> Any:
-        return self._record("divide", _rule("divide"), lambda x, y: x / y, a, b, flexible=True)
-
     def pow(self, a: Any, b: Any) -> Any:
         if isinstance(b, int | float):
             return self._record("pow", Elementwise(power(b)), lambda x: x**b, a, flexible=True)
-        return self._record("pow", Composed(composite_rules.power_of), lambda x, y: x**y, a, b, flexible=True)
+        return self._record("pow", Composed(composite_rules.power_of), operator.pow, a, b, flexible=True)
 
     def matmul(self, a: Any, b: Any) -> Any:
-        return self._record("matmul", Bilinear(), lambda x, y: x @ y, a, b, flexible=shape_of(a)[:-2] == () == shape_of(b)[:-2])
+        flexible = shape_of(a)[:-2] == () == shape_of(b)[:-2]
+        return self._record("matmul", Bilinear(), self._recorder.xp.matmul, a, b, flexible=flexible)
 
     def tensordot(self, a: Any, b: Any, *, axes: Any = 2) -> Any:
-        xp = self._recorder.xp
-        return self._record("tensordot", Bilinear(), lambda x, y: xp.tensordot(x, y, axes=axes), a, b)
+        return self._record("tensordot", Bilinear(), partial(self._recorder.xp.tensordot, axes=axes), a, b)
 
     def vecdot(self, a: Any, b: Any, *, axis: int = -1) -> Any:
         return self.sum(self.multiply(a, b), axis=axis)
 
-    def atan2(self, a: Any, b: Any) -> Any:
-        return self._record("atan2", _rule("atan2"), self._recorder.xp.atan2, a, b)
-
-    def hypot(self, a: Any, b: Any) -> Any:
-        return self._record("hypot", _rule("hypot"), self._recorder.xp.hypot, a, b)
-
-    def logaddexp(self, a: Any, b: Any) -> Any:
-        return self._record("logaddexp", _rule("logaddexp"), self._recorder.xp.logaddexp, a, b)
-
-    def copysign(self, a: Any, b: Any) -> Any:
-        return self._record("copysign", _rule("copysign"), self._recorder.xp.copysign, *self._wide(a, b))
-
     def remainder(self, a: Any, b: Any) -> Any:
-        whole = self._record("floor_divide", Constant(), self._recorder.xp.floor_divide, a, b)
-        return self.subtract(a, self.multiply(whole, b))
-
-    def maximum(self, a: Any, b: Any) -> Any:
-        xp = self._recorder.xp
-        return self._record("maximum", _rule("maximum"), xp.maximum, *self._wide(a, b))
-
-    def minimum(self, a: Any, b: Any) -> Any:
-        xp = self._recorder.xp
-        return self._record("minimum", _rule("minimum"), xp.minimum, *self._wide(a, b))
+        return self.subtract(a, self.multiply(self.floor_divide(a, b), b))
 
     def clip(self, a: Any, min: Any = None, max: Any = None) -> Any:
         xp = self._recorder.xp
@@ -107,28 +113,9 @@ class Namespace:
         return self._record("clip", _rule("clip"), lambda l, h, u: xp.clip(h, l, u), *operands)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
-        xp = self._recorder.xp
-        a, b = self._wide(a, b)
-        return self._record(
-            "where", _rule("where"), lambda m, x, y: xp.where(m, x, y), condition, a, b
-        )
-
-    def _wide(self, a: Any, b: Any) -> tuple[Any, Any]:
-        """Python numbers beside arrays become arrays, for functions that take arrays only."""
-        xp = self._recorder.xp
-        like = a if hasattr(a, "dtype") else b
-        dtype = getattr(like, "dtype", None)
-        return tuple(xp.asarray(v, dtype=dtype) if isinstance(v, int | float) else v for v in (a, b))  # type: ignore[return-value]
+        return self._record("where", _rule("where"), self._recorder.xp.where, condition, *self._wide(a, b))
 
     # ---------------------------------------------------------------------------------------------------- reductions
-
-    def sum(self, a: Any, axis: Any = None, keepdims: bool = False, **options: Any) -> Any:
-        xp = self._recorder.xp
-        return self._record("sum", Linear(), lambda h: xp.sum(h, axis=axis, keepdims=keepdims, **options), a)
-
-    def mean(self, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        xp = self._recorder.xp
-        return self._record("mean", Linear(), lambda h: xp.mean(h, axis=axis, keepdims=keepdims), a)
 
     def var(self, a: Any, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Any:
         centred = self.subtract(a, self.mean(a, axis=axis, keepdims=True))
@@ -160,10 +147,6 @@ class Namespace:
 
         return self._record("prod", Composed(build), lambda h: xp.prod(h, axis=axis, keepdims=keepdims), a)
 
-    def cumulative_sum(self, a: Any, axis: Any = None, **options: Any) -> Any:
-        xp = self._recorder.xp
-        return self._record("cumulative_sum", Linear(), lambda h: xp.cumulative_sum(h, axis=axis, **options), a)
-
     def cumulative_prod(self, a: Any, axis: Any = None, include_initial: bool = False) -> Any:
         xp, where = self._recorder.xp, axes_of(a, axis)[0]
 
@@ -184,10 +167,6 @@ class Namespace:
             a = self.subtract(a[(*lead, slice(1, None), ...)], a[(*lead, slice(None, -1), ...)])
         return a
 
-    def searchsorted(self, x1: Any, x2: Any, **options: Any) -> Any:
-        xp = self._recorder.xp
-        return self._record("searchsorted", Constant(), lambda a, b: xp.searchsorted(a, b, **options), x1, x2)
-
     def sort(self, a: Any, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
         xp, where = self._recorder.xp, axes_of(a, axis)[0]
         tangent = composite_rules.sort_tangent(where, descending, stable)
@@ -198,20 +177,16 @@ class Namespace:
     # -------------------------------------------------------------------------------------------------------- shapes
 
     def concat(self, arrays: Sequence[Any], axis: Any = 0) -> Any:
-        xp = self._recorder.xp
-        return self._record("concat", Linear(), lambda *h: xp.concat(list(h), axis=axis), *arrays)
+        return self._record("concat", Linear(), _listed(self._recorder.xp.concat, axis), *arrays)
 
     def stack(self, arrays: Sequence[Any], axis: int = 0) -> Any:
-        xp = self._recorder.xp
-        return self._record("stack", Linear(), lambda *h: xp.stack(list(h), axis=axis), *arrays)
+        return self._record("stack", Linear(), _listed(self._recorder.xp.stack, axis), *arrays)
 
     def take(self, a: Any, indices: Any, axis: Any = None) -> Any:
-        xp = self._recorder.xp
-        return self._record("take", Linear((0,)), lambda h, i: xp.take(h, i, axis=axis), a, indices)
+        return self._record("take", Linear((0,)), partial(self._recorder.xp.take, axis=axis), a, indices)
 
     def take_along_axis(self, a: Any, indices: Any, axis: int = -1) -> Any:
-        xp = self._recorder.xp
-        return self._record("gather", Linear((0,)), lambda h, i: xp.take_along_axis(h, i, axis=axis), a, indices)
+        return self._record("gather", Linear((0,)), partial(self._recorder.xp.take_along_axis, axis=axis), a, indices)
 
     def broadcast_arrays(self, *arrays: Any) -> tuple[Any, ...]:
         shape = np.broadcast_shapes(*(shape_of(a) for a in arrays))
@@ -220,9 +195,6 @@ class Namespace:
     def unstack(self, a: Any, axis: int = 0) -> tuple[Any, ...]:
         where = axes_of(a, axis)[0]
         return tuple(a[(*[slice(None)] * where, i, ...)] for i in range(shape_of(a)[where]))
-
-    def matrix_transpose(self, a: Any) -> Any:
-        return self._record("matrix_transpose", Linear(), self._recorder.xp.matrix_transpose, a)
 
     def asarray(self, a: Any, **options: Any) -> Any:
         if not moves(a):
@@ -248,50 +220,23 @@ def _rule(name: str) -> Rule:
     return rule
 
 
-def _define(name: str, rule: Rule, *, shape: bool = False, constant: bool = False) -> None:
-    """A namespace function of one array (and static arguments)."""
-
-    def function(self: Namespace, a: Any, *args: Any, **options: Any) -> Any:
-        found = getattr(self._recorder.xp, name)
-        return self._record(name, rule, lambda h: found(h, *args, **options), a, flexible=not shape)
-
-    function.__name__ = name
-    setattr(Namespace, name, function)
+_FLEXIBLE = frozenset("add subtract multiply divide".split())
+"""Of two operands, with broadcasting: a batch axis of length 1 passes."""
 
 
-for _n in "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sqrt square reciprocal".split():
-    _define(_n, _rule(_n))
-for _n in "reshape permute_dims expand_dims squeeze flip roll broadcast_to moveaxis tile repeat tril triu".split():
-    _define(_n, _rule(_n), shape=True)
-for _n in ("sign floor ceil round trunc isnan isinf isfinite zeros_like ones_like full_like argmax argmin argsort logical_not any all "
-           "signbit count_nonzero").split():  # fmt: skip
-    _define(_n, _rule(_n))
-_define("abs", _rule("abs"))
-
-
-def _comparison(name: str) -> None:
-    def function(self: Namespace, a: Any, b: Any) -> Any:
-        found = {"less": lambda x, y: x < y, "less_equal": lambda x, y: x <= y, "greater": lambda x, y: x > y,
-                 "greater_equal": lambda x, y: x >= y, "equal": lambda x, y: x == y,
-                 "not_equal": lambda x, y: x != y}.get(name) or getattr(self._recorder.xp, name)  # fmt: skip
-        return self._record(name, _rule(name), found, a, b)
-
-    setattr(Namespace, name, function)
-
-
-for _n in "less less_equal greater greater_equal equal not_equal logical_and logical_or logical_xor floor_divide".split():
-    _comparison(_n)
+def _listed(function: Callable[..., Any], axis: Any) -> Callable[..., Any]:
+    return lambda *arrays: function(list(arrays), axis=axis)
 
 
 def _bitwise(name: str, logical: str) -> None:
     """Of truth values, which are what can depend on the points."""
 
-    def function(self: Namespace, *operands: Any) -> Any:
-        if not all(isinstance(o, bool) or self._recorder.xp.isdtype(o.dtype, "bool") for o in operands):
+    def function(self: RecordingNamespace, *operands: Any) -> Any:
+        if not all(isinstance(o, bool) or self.isdtype(o.dtype, "bool") for o in operands):
             raise refused(name)
         return getattr(self, logical)(*operands)
 
-    setattr(Namespace, name, function)
+    setattr(RecordingNamespace, name, function)
 
 
 for _n in "and or xor".split():
@@ -302,21 +247,21 @@ _bitwise("bitwise_invert", "logical_not")
 # ------------------------------------------------------------------------------- names of NumPy that the standard lacks
 
 
-def _dot(self: Namespace, a: Any, b: Any) -> Any:
+def _dot(self: RecordingNamespace, a: Any, b: Any) -> Any:
     return self.multiply(a, b) if not shape_of(a) or not shape_of(b) else self.tensordot(a, b, axes=(-1, max(-2, -b.ndim)))
 
 
-def _inner(self: Namespace, a: Any, b: Any) -> Any:
+def _inner(self: RecordingNamespace, a: Any, b: Any) -> Any:
     return self.multiply(a, b) if not shape_of(a) or not shape_of(b) else self.tensordot(a, b, axes=(-1, -1))
 
 
-def _swapaxes(self: Namespace, a: Any, axis1: int, axis2: int) -> Any:
+def _swapaxes(self: RecordingNamespace, a: Any, axis1: int, axis2: int) -> Any:
     axes = list(range(len(shape_of(a))))
     axes[axis1], axes[axis2] = axes[axis2], axes[axis1]
     return self.permute_dims(a, tuple(axes))
 
 
-def _einsum(self: Namespace, subscripts: str, *operands: Any) -> Any:
+def _einsum(self: RecordingNamespace, subscripts: str, *operands: Any) -> Any:
     if len(operands) > 2:
         raise refused("einsum of more than two arrays")
     rule = Linear() if len(operands) == 1 else Bilinear()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Never
 
-from opdsl.backends.array_api.namespace import NUMPY, Namespace
+from opdsl.backends.array_api.namespace import NUMPY, RecordingNamespace
 from opdsl.backends.array_api.operands import refused
 from opdsl.errors import CaptureError
 from opdsl.jets.graph import (
@@ -140,10 +140,10 @@ class Tracer:
     mT = property(lambda self: self._space.matrix_transpose(self))
 
     @property
-    def _space(self) -> Namespace:
-        return Namespace(self.recorder)
+    def _space(self) -> RecordingNamespace:
+        return RecordingNamespace(self.recorder)
 
-    def __array_namespace__(self, *, api_version: str | None = None) -> Namespace:
+    def __array_namespace__(self, *, api_version: str | None = None) -> RecordingNamespace:
         return self._space
 
     def __len__(self) -> int:
@@ -176,14 +176,15 @@ class Tracer:
 
     def _named(self, name: str, function: Any) -> Callable[..., Any]:
         """A function of NumPy (or a ufunc of SciPy): that of the namespace, or one the vocabulary knows."""
-        if hasattr(Namespace, name) and not name.startswith("_"):
-            return getattr(self._space, name)  # type: ignore[no-any-return]
         if name in NUMPY:
             return partial(NUMPY[name], self._space)
-        operation = OPERATIONS.get(name, OTHER)
-        if not isinstance(operation.rule, Elementwise | PiecewiseLinear):
+        found = getattr(self._space, name, None)
+        if callable(found):
+            return found  # type: ignore[no-any-return]
+        known = OPERATIONS.get(name, OTHER)
+        if not isinstance(known.rule, Elementwise | PiecewiseLinear):
             raise refused(f"numpy.{function.__name__}")
-        return partial(self._space._record, name, operation.rule, function)
+        return partial(self._space.operation, known, function)
 
     def __getitem__(self, key: Any) -> Any:
         keys = key if isinstance(key, tuple) else (key,)

@@ -103,7 +103,7 @@ def copysign(ops: JetOps, a: Operand, b: Operand) -> Operand:
     xp, b0 = ops.xp, ops.primal(b)
 
     def tangent(_xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
-        return xp.sign(primals[0]) * xp.copysign(xp.ones_like(primals[0]), b0) * tangents[0]
+        return tangents[0] * xp.sign(primals[0]) * xp.copysign(xp.ones_like(primals[0]), b0)
 
     if not ops.is_jet(a):
         return xp.copysign(a, b0)
@@ -112,7 +112,7 @@ def copysign(ops: JetOps, a: Operand, b: Operand) -> Operand:
 
 def abs_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
     """|x|; 0 at the kink."""
-    return xp.sign(primals[0]) * tangents[0]
+    return tangents[0] * xp.sign(primals[0])
 
 
 def relu_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:

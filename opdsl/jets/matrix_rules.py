@@ -67,7 +67,7 @@ def nilpotent(ops: JetOps, a: Operand) -> Operand:
 
 def matmul(ops: JetOps, a: Operand, b: Operand) -> Operand:
     """A B."""
-    return ops.bilinear(lambda p, q: p @ q, a, b)
+    return ops.bilinear(ops.xp.matmul, a, b)
 
 
 def transpose(ops: JetOps, a: Operand) -> Operand:
@@ -149,7 +149,7 @@ def cholesky(ops: JetOps, a: Operand, factor: Array) -> Operand:
     y = ops.linear(lambda h: h * weights, s)
     for _ in range(ops.algebra.order - 1):
         y = ops.linear(lambda h: h * weights, ops.sub(s, matmul(ops, y, transpose(ops, y))))
-    return ops.add(ops.linear(lambda h: factor @ h, y), factor)
+    return ops.add(ops.linear(lambda h: xp.matmul(factor, h), y), factor)
 
 
 def eigh(ops: JetOps, a: Operand, values: Array, vectors: Array) -> tuple[Operand, Operand]:
@@ -162,7 +162,7 @@ def eigh(ops: JetOps, a: Operand, values: Array, vectors: Array) -> tuple[Operan
     xp = ops.xp
     n = nilpotent(ops, a)
     n = ops.mul(ops.add(n, transpose(ops, n)), 0.5)
-    n = ops.linear(lambda h: xp.matrix_transpose(vectors) @ h @ vectors, n)
+    n = ops.linear(lambda h: xp.matmul(xp.matrix_transpose(vectors), h) @ vectors, n)
     eye = _identity(xp, values)
     gaps = values[..., :, None] - values[..., None, :] + eye
     off = (1.0 - eye) / gaps
@@ -180,7 +180,7 @@ def eigh(ops: JetOps, a: Operand, values: Array, vectors: Array) -> tuple[Operan
         previous = ops.sub(w, eye)
         norms = ops.linear(lambda h: h * eye, matmul(ops, transpose(ops, previous), previous))
         w = ops.add(ops.sub(x, ops.mul(norms, 0.5)), eye)
-    return ops.add(mu, values), ops.linear(lambda h: vectors @ h, w)
+    return ops.add(mu, values), ops.linear(lambda h: xp.matmul(vectors, h), w)
 
 
 def qr(ops: JetOps, a: Operand, r0: Array) -> tuple[Operand, Operand]:
@@ -238,7 +238,7 @@ def lu(ops: JetOps, a: Operand, lower: Array, upper: Array) -> tuple[Operand, Op
         x = ops.linear(lambda h: xp.tril(h, k=-1), rest)
         y = ops.linear(lambda h: xp.triu(h), rest)
         rest = ops.sub(m, matmul(ops, x, y))
-    x, y = ops.linear(lambda h: lower @ xp.tril(h, k=-1), rest), ops.linear(lambda h: xp.triu(h) @ upper, rest)
+    x, y = ops.linear(lambda h: xp.matmul(lower, xp.tril(h, k=-1)), rest), ops.linear(lambda h: xp.triu(h) @ upper, rest)
     return ops.add(x, lower), ops.add(y, upper)
 
 

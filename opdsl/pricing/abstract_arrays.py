@@ -77,7 +77,7 @@ class Tally:
 
     def start(self, kind: str) -> None:
         """One operation."""
-        self.counts[kind] += self.channels if self.execution.loops else 1
+        self.counts[kind] += 1
 
     def hold(self, amount: float) -> None:
         """Allocate (or free, negative)."""
@@ -303,6 +303,7 @@ class CountingNamespace:
         self.linalg = _Linalg(tally)
         self.finfo = lambda _: np.finfo(np.float64)
         self.multiply = lambda a, b: a * b
+        self.matmul = lambda a, b: a @ b
         self.add = self.subtract = lambda a, b: a + b
         self.where = self.maximum = self.minimum = lambda *a: elementwise(tally, a, "elements")
         self.abs = self.sign = lambda a: elementwise(tally, (a,), "elements")

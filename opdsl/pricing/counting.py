@@ -75,8 +75,6 @@ class CountingOps(ArrayOps):
             tally.channels = outer
 
         def outside(g: AbstractArray) -> AbstractArray:
-            if tally.execution.loops:
-                tally.add("moves", count * prod(g.shape), g.varies)
             return AbstractArray(tally, (count, *g.shape), g.varies, owns=True)
 
         return tuple(outside(g) for g in found) if isinstance(found, tuple | list) else outside(found)
@@ -166,10 +164,7 @@ def _counting_node(node: Node, values: Sequence[Value], ops: CountingOps) -> Nod
         arrays = [o for o in operands if isinstance(o, AbstractArray)]
         if isinstance(rule, Bilinear):
             a, b = (operands[p] for p in rule.positions)
-            # Where channels are looped over, a product of two square matrices is taken for one entry by entry: the rates and
-            # the published counts were made so.
-            known = role is Role.MATMUL and not (tally.execution.loops and node.operation.name == "matmul")
-            products = _products(known, a.shape, b.shape, shape)
+            products = _products(role is Role.MATMUL, a.shape, b.shape, shape)
             if products is not None:
                 return multiply_matrices(a, b, shape, products)
         if isinstance(rule, Linear) and len(arrays) == 1 and role is Role.VIEW:
