@@ -23,6 +23,7 @@ from opdsl.errors import BackendError, ShapeError
 from opdsl.jets.graph import Array
 from opdsl.jets.points import Batched
 
+
 class ArrayApiBackend(Backend):
     """A library of the array API: functions are traced on real arrays and evaluated eagerly.
 

@@ -19,7 +19,7 @@ from opdsl.backends.array_api.linalg import RecordingLinalg
 from opdsl.backends.array_api.operands import Guarded, axes_of, guarded, moves, refused, shape_of
 from opdsl.jets import composite_rules
 from opdsl.jets.elementary import power
-from opdsl.jets.graph import Bilinear, Composed, Constant, Elementwise, Linear, Operation, PiecewiseLinear, Rule
+from opdsl.jets.graph import OTHER, Bilinear, Composed, Constant, Elementwise, Linear, Operation, PiecewiseLinear, Rule
 from opdsl.jets.operations import OPERATIONS
 
 _OPERATORS = {
@@ -42,8 +42,8 @@ class RecordingNamespace:
         # dtypes and constants: those of the framework.
         if not callable(found) or isinstance(found, type):
             return found
-        known = OPERATIONS.get(name)
-        rule = None if known is None else known.rule
+        known = OPERATIONS.get(name, OTHER)
+        rule = known.rule
         # Of linear maps what can act on all channels at once; products of other shapes than entry by entry have methods.
         if rule is None or (isinstance(rule, Linear) and name not in RULES) or (isinstance(rule, Bilinear) and name not in _OPERATORS):
             return guarded(name, found)
