@@ -103,8 +103,8 @@ def test_costs_are_relative_to_a_plain_pass_and_to_nested_ad() -> None:
 
 def test_networks_are_weighed_by_their_size() -> None:
     op = operator("laplace(u) + v", coords="x y", fields="u v")
-    big, x, _ = get("numpy").example((2, 256, 256, 1), 64)
-    small, _, _ = get("numpy").example((2, 4, 1), 64)
+    big, x, _ = get("numpy").example((2, 256, 256, 1), 256)
+    small, _, _ = get("numpy").example((2, 4, 1), 256)
     found = op.plan({"u": big, "v": small}, x)
     assert found.fields["v"].strategy == "evaluation"
     assert found.fields["u"].cost.seconds > 10 * found.fields["v"].cost.seconds
