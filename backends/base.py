@@ -302,9 +302,10 @@ class Backend(ABC):
         return value
 
     def concrete(self, value: Any) -> Any:
-        """A float64 NumPy copy of an array whose values may be used while planning; None for tracers and for arrays that
-        somebody differentiates."""
-        return np.asarray(value, dtype=np.float64)
+        """A NumPy copy of an array whose values may be used while planning, float32 in its own precision and all else in
+        float64; None for tracers and for arrays that somebody differentiates."""
+        array = np.asarray(value)
+        return array if array.dtype == np.float32 else array.astype(np.float64)
 
     def prepare(self, x: Any, *, like: Any = None) -> Array:
         """Check the points: a floating array of this framework; raise `ShapeError`/`BackendError` otherwise."""

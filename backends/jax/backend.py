@@ -244,11 +244,8 @@ class JaxBackend(Backend):
     def concrete(self, value: Any) -> Any:
         """None for tracers: their values are not known while planning."""
         import jax
-        import numpy as np
 
-        if isinstance(value, jax.core.Tracer):
-            return None
-        return np.asarray(value, dtype=np.float64)
+        return None if isinstance(value, jax.core.Tracer) else super().concrete(value)
 
     def prepare(self, x: Any, *, like: Any = None) -> Array:
         """The points as a floating `jax.Array` of shape (n, d) or (d,); the dtype is never changed silently."""

@@ -221,14 +221,14 @@ class TorchBackend(Backend):
 
     def concrete(self, value: Any) -> Any:
         """None for tensors that somebody differentiates or maps over."""
-        import numpy as np
         import torch
 
         if isinstance(value, torch.Tensor):
             if value.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(value):
                 return None
-            return value.detach().cpu().double().numpy()
-        return np.asarray(value, dtype=np.float64)
+            value = value.detach().cpu()
+            value = (value if value.dtype == torch.float32 else value.double()).numpy()
+        return super().concrete(value)
 
 
 def _generator(key: Any) -> Any:

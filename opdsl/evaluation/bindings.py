@@ -36,7 +36,7 @@ class Bindings:
     per_point: frozenset[str]
     networks: dict[str, Any]
     functions: dict[str, Any]
-    known: dict[str, npt.NDArray[np.float64]]
+    known: dict[str, npt.NDArray[np.floating[Any]]]
 
     def signature(self) -> tuple[Any, ...]:
         """What a compiled program depends on."""
@@ -127,7 +127,7 @@ def check(residual: Residual, given: Mapping[str, Any], x: Any, backend: Backend
         raise BindingError(f"'{text}' needs {', '.join(f'{n}=…' for n in missing)}: {what}.")
     arrays: dict[str, Any] = {}
     per_point: set[str] = set()
-    known_arrays: dict[str, npt.NDArray[np.float64]] = {}
+    known_arrays: dict[str, npt.NDArray[np.floating[Any]]] = {}
     for spec in residual.parameters:
         if spec.constant and is_function(given[spec.name]):
             raise BindingError(_not_constant(spec, "a function", text))

@@ -86,7 +86,7 @@ class Settings:
     strategy: Any = "auto"
     backend: str | None = None
     device: str = "cpu"
-    known: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    known: Mapping[str, npt.NDArray[np.floating[Any]]] = field(default_factory=dict)
     bindings: Mapping[str, tuple[Shape, bool]] = field(default_factory=dict)
     training: bool = False
     pinned: tuple[str, ...] = ()

@@ -36,7 +36,7 @@ class Request:
     dimension: int
     space: Sequence[int]
     undifferentiable: str = ""
-    known: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    known: Mapping[str, npt.NDArray[np.floating[Any]]] = field(default_factory=dict)
     outputs: int = 1
     graph: Graph | None = None
 

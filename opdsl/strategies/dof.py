@@ -99,7 +99,8 @@ def second_order(op: LinearOperator, n: Needs, request: Request, notes: list[str
             for column in request.space:
                 _accumulate(static, column, column, need.uniform)
         exact.pop(one, None)
-        squares = _eigen(static, request.dimension)
+        rounding = max(float(np.finfo(known.dtype).eps) for known in request.known.values())
+        squares = _eigen(static, request.dimension, rounding)
         notes.append(f"A has rank {len(squares)}: {len(squares)} directions")
         n.weighted.append(Need(2, one, dict(squares)))
     _factor(exact, whole, arrays, request.dimension, n, notes)
@@ -165,8 +166,12 @@ def _along(form: Polynomial) -> float:
     return float(form.terms[0][1]) ** 2 if len(form.terms) == 1 else 1.0
 
 
-def _eigen(static: dict[tuple[int, int], float], dimension: int) -> list[tuple[Direction, float]]:
-    """Directions and weights of a symmetric matrix by its eigenvalues; those below rounding are dropped."""
+def _eigen(static: dict[tuple[int, int], float], dimension: int, rounding: float) -> list[tuple[Direction, float]]:
+    """Directions and weights of a symmetric matrix by its eigenvalues, without those that rounding alone explains.
+
+    Numbers of relative precision ``rounding`` leave of a product of low rank eigenvalues that are not quite zero. The smallest ones are
+    dropped as long as no entry changes by more than d · rounding of its row and its column, so that a small block beside large ones stays.
+    """
     matrix = np.zeros((dimension, dimension))
     for (i, j), v in static.items():
         matrix[i, j] += v / 2
@@ -174,8 +179,17 @@ def _eigen(static: dict[tuple[int, int], float], dimension: int) -> list[tuple[D
     if not (matrix - np.diag(np.diag(matrix))).any():
         return [(i, float(matrix[i, i])) for i in range(dimension) if matrix[i, i] != 0.0]
     values, vectors = np.linalg.eigh(matrix)
-    kept = np.abs(values) > np.abs(values).max() * dimension * np.finfo(np.float64).eps
-    return [(tuple(vectors[:, k].tolist()), float(values[k])) for k in np.flatnonzero(kept)]
+    rows = np.sqrt(np.abs(matrix).max(axis=0))
+    allowed = dimension * rounding * np.outer(rows, rows)
+    order = np.argsort(np.abs(values))
+    rest, dropped = np.zeros_like(matrix), 0
+    for k in order:
+        rest = rest + values[k] * np.outer(vectors[:, k], vectors[:, k])
+        # Eigenvectors are known up to the rounding of the largest eigenvalue, in double precision.
+        if (np.abs(rest) > allowed + dimension * np.finfo(np.float64).eps * np.abs(values).max()).any():
+            break
+        dropped += 1
+    return [(tuple(vectors[:, k].tolist()), float(values[k])) for k in np.sort(order[dropped:])]
 
 
 def substitute_known(node: Pointwise, request: Request) -> Pointwise:
