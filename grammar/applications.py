@@ -134,10 +134,9 @@ class Calls(TwoReadings):
             self.warn(f"a term without a place is taken at the same {where} as the others; write u({where}=…) in each to be explicit")
 
     # ------------------------------------------------------------------------------ functions
-    def on_function(self, children: list[Any]) -> ex.Node:
+    def function(self, span: Span, children: list[Any]) -> ex.Node:
         token: Classified = children[0]
         arguments: list[Argument] = children[2]
-        span = token.lexeme.span.join(children[3].lexeme.span)
         if isinstance(token.payload, ex.Node):
             if len(arguments) != 1 or arguments[0].relation:
                 raise OpSyntaxError(f"{token.lexeme.text} takes one argument", code="E044", spans=(span,))

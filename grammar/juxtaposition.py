@@ -25,7 +25,7 @@ class Runs(Calls):
     """Builds sums, products and runs."""
 
     # ------------------------------------------------------------------------------ sums and products
-    def on_sum(self, children: list[Any]) -> ex.Node:
+    def sum(self, span: Span, children: list[Any]) -> ex.Node:
         terms: list[ex.Node] = []
         negative, start = False, None
         for child in children:
@@ -50,7 +50,7 @@ class Runs(Calls):
                                 spans=(*spans_of_node(operators[0]), *spans_of_node(first)),
                                 suggestion="write what the operator acts on after it")
 
-    def on_term(self, children: list[Any]) -> ex.Node:
+    def term(self, span: Span, children: list[Any]) -> ex.Node:
         """``run op run op run`` from left to right; an explicit sum takes everything to its right."""
         items: list[Any] = []
         for child in children:
@@ -144,7 +144,7 @@ class Runs(Calls):
         return made
 
     # ------------------------------------------------------------------------------ runs
-    def on_run(self, children: list[Any]) -> list[Item]:
+    def run(self, span: Span, children: list[Any]) -> list[Item]:
         out: list[Item] = []
         for child in children:
             if isinstance(child, list):

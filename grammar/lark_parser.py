@@ -10,23 +10,19 @@ from typing import Any
 from lark import Lark, Token
 from lark.lexer import Lexer
 
-from opdsl.grammar.symbol_table import Classified
-
 
 class _Classified(Lexer):
-    """Hands Lark the tokens that were classified already; ``start_pos`` is their number."""
+    """Hands Lark the tokens that were classified already."""
 
     def __init__(self, lexer_conf: Any) -> None:
         pass
 
     def lex(self, data: Any) -> Iterator[Token]:  # type: ignore[override]
-        tokens: list[Classified] = data.text if hasattr(data, "text") else data
-        for number, token in enumerate(tokens):
-            yield Token(token.kind, token.lexeme.text, start_pos=number)
+        yield from data.text if hasattr(data, "text") else data
 
 
 @cache
 def parser() -> Lark:
     """Return the parser; the grammar is proven free of conflicts by a test (``strict`` needs an extra package)."""
     text = files("opdsl.grammar").joinpath("operators.lark").read_text(encoding="utf-8")
-    return Lark(text, parser="lalr", lexer=_Classified, maybe_placeholders=False)
+    return Lark(text, parser="lalr", lexer=_Classified, maybe_placeholders=False, propagate_positions=True)

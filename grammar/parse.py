@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from lark import Token, UnexpectedInput, UnexpectedToken
+from lark import UnexpectedInput, UnexpectedToken
 
 from opdsl.algebra.work import EXPANSION, SMALLER, bounded
 from opdsl.errors import LanguageError, OpdslWarning, OpErrors, OpLimitError, OpNameError, OpSyntaxError, Span
@@ -20,7 +20,7 @@ from opdsl.grammar.letters import letters_of_derivatives, letters_used, n_is_ind
 from opdsl.grammar.lexemes import Ident, Lexeme
 from opdsl.grammar.scanner import Scanner
 from opdsl.grammar.symbol_table import Classified, Classifier
-from opdsl.grammar.syntax_errors import explain, stop_key
+from opdsl.grammar.syntax_errors import explain, stop_of
 from opdsl.grammar.transformer import Builder
 from opdsl.language import tree as ex
 from opdsl.language.declarations import CoordinateDecl, Declarations
@@ -210,7 +210,7 @@ class _Parse:
             # What the scanner or the names have refused stands in the tokens as a place-holder; look for more errors only
             # where the shape of the text is intact.
             try:
-                builder.build(parser().parse(tokens))  # type: ignore[arg-type]
+                builder.transform(parser().parse(tokens))  # type: ignore[arg-type]
                 self.errors += builder.errors
             except (UnexpectedInput, LanguageError):
                 pass
@@ -218,9 +218,8 @@ class _Parse:
         try:
             tree = parser().parse(tokens)  # type: ignore[arg-type]
         except UnexpectedInput as unexpected:
-            found = unexpected.token if isinstance(unexpected, UnexpectedToken) else Token("$END", "")
-            raise explain(unexpected, found, tokens, len(self.text.rstrip())) from None
-        statements = builder.build(tree)
+            raise explain(unexpected, len(self.text.rstrip())) from None
+        statements = builder.transform(tree)
         if errors := builder.chains[:1] or builder.errors:
             raise _joined(errors)
         return statements, builder
@@ -305,7 +304,7 @@ def _without_unused(system: System, name: str) -> System:
     return replace(system, declarations=replace(decls, params=kept), notes=notes)
 
 
-def stop_of(text: str, context: Mapping[str, str]) -> tuple[object, str] | None:
+def stop_of_example(text: str, context: Mapping[str, str]) -> UnexpectedToken | None:
     """Return where the parser stops in a malformed example, None if it does not get that far or fits the grammar."""
     worker = _Parse(text, 0, dict(context))
     decls = worker._declared()
@@ -314,7 +313,7 @@ def stop_of(text: str, context: Mapping[str, str]) -> tuple[object, str] | None:
     try:
         parser().parse(tokens)  # type: ignore[arg-type]
     except UnexpectedInput as unexpected:
-        return stop_key(unexpected)
+        return stop_of(unexpected)
     return None
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
+from typing import cast
+
+from lark import Token
 
 from opdsl.errors import LanguageError, OpLimitError, OpNameError, OpSyntaxError, Span
 from opdsl.grammar.declarations import GREEK, INDEX_LETTERS, MAX_ORDER, index_letters
@@ -21,13 +24,18 @@ from opdsl.language.declarations import Declarations
 _INDEXED = (Kind.PARTIAL, Kind.IDENTITY, Kind.PERMUTATION, Kind.UNIT, Kind.POSITION)
 
 
-@dataclass(frozen=True, slots=True)
-class Classified:
-    """A terminal: its kind, the lexeme, and what it stands for (a node, a function name, an operator)."""
+class Classified(Token):
+    """A terminal with its place in the user's text, the lexeme, and what it stands for (a node, a function name, an operator)."""
 
-    kind: str
+    __slots__ = ("lexeme", "payload")
     lexeme: Lexeme
-    payload: object = None
+    payload: object
+
+    def __new__(cls, kind: str, lexeme: Lexeme, payload: object = None) -> Classified:
+        """Make one; positions are those that Lark propagates."""
+        token = cast("Classified", super().__new__(cls, kind, lexeme.text, lexeme.span.start, end_pos=lexeme.span.stop))
+        token.lexeme, token.payload = lexeme, payload
+        return token
 
 
 class Classifier(UnknownNames):
@@ -106,9 +114,9 @@ class Classifier(UnknownNames):
             case "LPAR":
                 last = out[-1] if out else None
                 called = last is not None and (
-                    last.kind in ("FUNCTION", "CLOSE")
-                    or (last.kind == "VALUE" and last.lexeme.kind == "NAME")
-                    or (last.kind == "PRIME" and len(out) > 1 and out[-2].kind == "VALUE")
+                    last.type in ("FUNCTION", "CLOSE")
+                    or (last.type == "VALUE" and last.lexeme.kind == "NAME")
+                    or (last.type == "PRIME" and len(out) > 1 and out[-2].type == "VALUE")
                 )
                 out.append(Classified("CALL" if called else "LPAR", lexeme))
             case "SEP":

@@ -1,9 +1,9 @@
-"""Syntax errors in words: the state the parser stopped in is looked up among the examples of `malformed`."""
+"""Syntax errors in words: Lark finds the example of `malformed` that its parser stops in in the same way."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from lark import Token, UnexpectedInput, UnexpectedToken
 
@@ -18,45 +18,53 @@ _WORDS = {
 }  # fmt: skip
 
 
-@cache
-def _known() -> tuple[dict[tuple[object, str], Explanation], dict[str, Explanation]]:
-    """Parser state and terminal → explanation; terminal → explanation where the state is new."""
-    from opdsl.grammar.parse import stop_of
+def stop_of(unexpected: UnexpectedInput) -> UnexpectedToken:
+    """Where a parse stopped, for `UnexpectedInput.match_examples`.
 
-    exact: dict[tuple[object, str], Explanation] = {}
-    rough: dict[str, dict[str, int]] = {}
-    by_code = {e.code: e for e in SYNTAX}
-    for explanation in SYNTAX:
-        for example in explanation.examples:
-            stop = stop_of(example, CONTEXT)
-            if stop is not None:
-                exact.setdefault(stop, explanation)
-                votes = rough.setdefault(stop[1], {})
-                votes[explanation.code] = votes.get(explanation.code, 0) + 1
-    return exact, {terminal: by_code[max(votes, key=lambda c: votes[c])] for terminal, votes in rough.items()}
-
-
-def stop_key(unexpected: UnexpectedInput) -> tuple[object, str]:
-    """The state and the terminal a parse stopped at."""
+    Lark compares states by the height of their stack, too, and tokens by their text; how deep the brackets are and which name
+    stands there does not matter here.
+    """
     terminal = unexpected.token.type if isinstance(unexpected, UnexpectedToken) else "$END"
-    return getattr(getattr(unexpected, "state", None), "position", None), terminal
+    return UnexpectedToken(Token(terminal, ""), set(), state=unexpected.state.position)  # type: ignore[no-untyped-call,attr-defined]
 
 
-def explain(unexpected: UnexpectedInput, found: Token, tokens: Sequence[Classified], length: int) -> LanguageError:
+@cache
+def _stop(example: str) -> UnexpectedToken:
+    from opdsl.grammar.parse import stop_of_example
+
+    stop = stop_of_example(example, CONTEXT)
+    assert stop is not None, example
+    return stop
+
+
+@cache
+def _near(terminal: str) -> list[tuple[Explanation, list[str]]]:
+    """The examples that stop before a terminal."""
+    return [(e, texts) for e in SYNTAX if (texts := [text for text in e.examples if _stop(text).token.type == terminal])]
+
+
+def _explanation(stop: UnexpectedToken) -> Explanation | None:
+    """That of the example that stops in the same state before the same terminal, else the one with most examples before it."""
+    near = _near(stop.token.type)
+
+    def parse(text: str) -> Any:
+        raise _stop(text)
+
+    return stop.match_examples(parse, near, use_accepts=False) or max(near, key=lambda pair: len(pair[1]), default=(None,))[0]
+
+
+def explain(unexpected: UnexpectedInput, length: int) -> LanguageError:
     """Turn what the parser raised into an error with a place, a reason and a suggestion."""
-    exact, rough = _known()
-    key = stop_key(unexpected)
-    explanation = exact.get(key) or rough.get(key[1])
-    if found.type == "$END":
+    explanation, token = _explanation(stop_of(unexpected)), getattr(unexpected, "token", None)
+    if not isinstance(token, Classified):
         end = max(length, 1)
         span = Span(end - 1, end)
         explanation = explanation or SYNTAX[0]
     else:
-        token = tokens[found.start_pos or 0]
         span = token.lexeme.span
-        if token.lexeme.text == "==":
+        if token == "==":
             return OpSyntaxError("an equation has one '='", code="E071", spans=(span,), suggestion="write u_t = …; == compares inside where(…)")
-        what = _WORDS.get(token.kind, repr(token.lexeme.text[:20]))
+        what = _WORDS.get(token.type, repr(token[:20]))
         if explanation is None:
             return OpSyntaxError(f"{what} does not fit here", code="E007", spans=(span,),
                                  suggestion="check what stands before it")

@@ -20,50 +20,35 @@ from opdsl.language.operator_application import is_operator
 class Builder(Runs):
     """Builds the statements of one text."""
 
-    # ------------------------------------------------------------------------------ walking the parse tree
-    def build(self, tree: Tree[Token]) -> list[ex.Node]:
-        """Return definitions and equations in order, without recursion."""
-        values: list[Any] = []
-        stack: list[tuple[Any, bool]] = [(tree, False)]
-        while stack:
-            node, ready = stack.pop()
-            if isinstance(node, Token):
-                values.append(self.tokens[node.start_pos or 0])
-            elif not ready:
-                stack.append((node, True))
-                stack.extend((child, False) for child in reversed(node.children))
-            else:
-                count = len(node.children)
-                children = values[len(values) - count :] if count else []
-                del values[len(values) - count :]
-                values.append(self._node(str(node.data), children))
-        return values[0]  # type: ignore[no-any-return]
+    def _call_userfunc(self, tree: Tree[Token], new_children: list[Any] | None = None) -> Any:
+        """Call the method of a rule with its place and its children.
 
-    def _node(self, rule: str, children: list[Any]) -> Any:
-        # Something below is wrong and reported; go on with its neighbours, so that all errors are found.
-        if rule != "start" and any(child is BROKEN for child in children):
+        Where something below is wrong and reported, go on with its neighbours, so that all errors are found.
+        """
+        children = new_children or []
+        if tree.data != "start" and any(child is BROKEN for child in children):
             return BROKEN
         try:
-            return getattr(self, "on_" + rule)(children)
+            return getattr(self, tree.data)(Span(tree.meta.start_pos, tree.meta.end_pos), children)
         except LanguageError as error:
             if len(self.errors) < 20:
                 self.errors.append(error)
             return BROKEN
 
     # ------------------------------------------------------------------------------ statements
-    def on_start(self, children: list[Any]) -> list[ex.Node]:
+    def start(self, span: Span, children: list[Any]) -> list[ex.Node]:
         statements: list[ex.Node] = [each for child in children if isinstance(child, list) for each in child]
         self.check_called_parameters(statements)
         return statements
 
-    def on_definition(self, children: list[Any]) -> list[ex.Node]:
+    def definition(self, span: Span, children: list[Any]) -> list[ex.Node]:
         _, name, _, value = children
         assert isinstance(name, Classified)
         if not isinstance(name.payload, str):
             raise OpSyntaxError("let takes a new name", code="E031", spans=(name.lexeme.span,))
         return [ex.Definition(name.payload, value, span=name.lexeme.span.join(value.span))]
 
-    def on_equation(self, children: list[Any]) -> list[ex.Node]:
+    def equation(self, span: Span, children: list[Any]) -> list[ex.Node]:
         """One equation, or the conditions of a chain such as ``u(x=-1) = u(x=1) = 0``."""
         label = children.pop(0) if isinstance(children[0], Classified) else None
         sides: list[ex.Node] = children[::2]
@@ -82,7 +67,7 @@ class Builder(Runs):
         return [ex.EquationNode(name, left, last, named=label is not None, span=span_of(left).join(last.span)) for left in lefts]
 
     # ------------------------------------------------------------------------------ units
-    def on_prefix(self, children: list[Any]) -> Prefix:
+    def prefix(self, span: Span, children: list[Any]) -> Prefix:
         token: Classified = children[0]
         powers: list[Postfix] = children[1:]
         span = token.lexeme.span
@@ -94,9 +79,11 @@ class Builder(Runs):
             raise OpSyntaxError("an operator has no transpose", code="E024", spans=(powers[0].span,), suggestion="write (∇u)^T")
         return Prefix(token.payload, span.join(powers[0].span) if powers else span, power, symbol)
 
-    def on_factor(self, children: list[Any]) -> list[ex.Node]:
+    def factor(self, span: Span, children: list[Any]) -> list[ex.Node]:
         """An atom and what follows it. A field before a parenthesis may turn out to be a product: then two factors."""
-        atom, ops = children[0], list(children[1:])
+        atom, ops = children[0], children[1:]
+        if isinstance(atom, Classified):
+            atom = self._leaf(atom)
         if isinstance(atom, Group):
             node = self.checked(replace(atom.node, span=atom.span))
             if not ops and atom.bracket == "(":
@@ -107,6 +94,8 @@ class Builder(Runs):
         before = ""
         while ops:
             op = ops.pop(0)
+            if isinstance(op, Classified):
+                op = Postfix(op.type.lower(), op.payload, op.lexeme.span)
             after_power, before = before == "power", op.kind
             if op.kind == "power":
                 bare = isinstance(atom, Group) and atom.bracket == "(" and id(node) in opened
@@ -131,7 +120,7 @@ class Builder(Runs):
                     node = made
                     continue
                 # A product: what follows binds to the parenthesis, not to the name.
-                return [node, *self.on_factor([made, *ops])]
+                return [node, *self.factor(span, [made, *ops])]
         return [self.checked(node)]
 
     def _power(self, base: ex.Node, power: Postfix) -> ex.Node:
@@ -173,29 +162,21 @@ class Builder(Runs):
         return self.checked(ex.Apply(operator, node, span=(node.span or at).join(at)))
 
     # ------------------------------------------------------------------------------ postfixes and atoms
-    def on_postfix(self, children: list[Any]) -> Postfix:
-        child = children[0]
-        if isinstance(child, Postfix):
-            return child
-        kind = {"SUB": "sub", "PRIME": "prime"}[child.kind]
-        return Postfix(kind, child.payload, child.lexeme.span)
+    def application(self, span: Span, children: list[Any]) -> Postfix:
+        return Postfix("call", children[1], span)
 
-    def on_application(self, children: list[Any]) -> Postfix:
-        arguments = children[1]
-        return Postfix("call", arguments, children[0].lexeme.span.join(children[2].lexeme.span))
-
-    def on_power(self, children: list[Any]) -> Postfix:
+    def power(self, span: Span, children: list[Any]) -> Postfix:
         first: Classified = children[0]
         above: Postfix | None = children.pop() if isinstance(children[-1], Postfix) else None
         if first.payload == "T":
             if above is not None:
                 raise OpSyntaxError("a power of a transpose has two readings", code="E047", spans=(above.span,), suggestion="write (A^T)^2")
             return Postfix("transpose", None, first.lexeme.span)
-        if first.kind == "SUPER":
+        if first.type == "SUPER":
             size: ex.Node = ex.Num(Fraction(abs(int(str(first.payload)))), span=first.lexeme.span)
             raised = ex.Neg(size, span=size.span) if int(str(first.payload)) < 0 else size
             return self._raised(self.checked(raised), False, above, first.lexeme.span, open_=False)
-        atom = children[-1]
+        atom = self._leaf(children[-1]) if isinstance(children[-1], Classified) else children[-1]
         if any(c.lexeme.text == "+" for c in children[1:-1]):
             raise OpSyntaxError("an exponent is missing", code="E080", spans=(first.lexeme.span,),
                                 suggestion="write u^2, u^(k+1) or u**2")
@@ -232,47 +213,39 @@ class Builder(Runs):
             value = self.checked(ex.Neg(value, span=span))
         return Postfix("power", value, span, open=open_ or (above is not None and above.open), chained=above is not None)
 
-    def on_number(self, children: list[Any]) -> ex.Node:
-        token: Classified = children[0]
-        assert isinstance(token.payload, Fraction)
-        return ex.Num(token.payload, span=token.lexeme.span)
-
-    def on_value(self, children: list[Any]) -> ex.Node:
-        token: Classified = children[0]
+    def _leaf(self, token: Classified) -> ex.Node:
+        if isinstance(token.payload, Fraction):
+            return ex.Num(token.payload, span=token.lexeme.span)
         if not isinstance(token.payload, ex.Node):
             raise OpSyntaxError("a name is expected here", code="E031", spans=(token.lexeme.span,))
         return self.checked(token.payload)
 
-    def on_group(self, children: list[Any]) -> Group:
-        opening, closing = children[0], children[-1]
-        span = opening.lexeme.span.join(closing.lexeme.span)
+    def group(self, span: Span, children: list[Any]) -> Group:
         node = children[1]
         if len(children) == 5:
             node = ex.Compare(children[2].lexeme.value, children[1], children[3], span=span)
-        return Group(self.checked(node), opening.lexeme.text, span)
+        return Group(self.checked(node), str(children[0]), span)
 
-    def on_bars(self, children: list[Any]) -> ex.Node:
-        span = children[0].lexeme.span.join(children[2].lexeme.span)
+    def bars(self, span: Span, children: list[Any]) -> ex.Node:
         name = "norm" if children[0].payload == "‖" else "abs"
         if is_operator(children[1]):
             raise OpSyntaxError("an operator stands between bars", code="E022", spans=(span,), suggestion="write |∇u|")
         return self.checked(ex.Call(name, (children[1],), span=span))
 
-    def on_quotient(self, children: list[Any]) -> ex.Node:
+    def quotient(self, span: Span, children: list[Any]) -> ex.Node:
         token: Classified = children[0]
         operand = children[2]
         if len(operand) != 1 or not isinstance(token.payload, ex.Node):
             raise OpSyntaxError("a Leibniz quotient takes one operand", code="E020", spans=(token.lexeme.span,))
-        span = token.lexeme.span.join(children[3].lexeme.span)
         node = self.checked(ex.Apply(token.payload, operand[0], span=span))
         self.derivatives.add(id(node))
         self.quotients.add(id(node))
         return node
 
-    def on_argument(self, children: list[Any]) -> Argument:
+    def argument(self, span: Span, children: list[Any]) -> Argument:
         if len(children) == 1:
             return Argument(children[0])
         return Argument(children[0], str(children[1].lexeme.value), children[2])
 
-    def on_arguments(self, children: list[Any]) -> list[Argument]:
+    def arguments(self, span: Span, children: list[Any]) -> list[Argument]:
         return [child for child in children if isinstance(child, Argument)]

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lark import Token
+from lark.visitors import Transformer_NonRecursive
+
 from opdsl.errors import LanguageError, OpLimitError, Span
 from opdsl.grammar.symbol_table import Classified, Classifier
 from opdsl.language import tree as ex
@@ -67,10 +70,11 @@ class PrimeOrder(ex.Node):
     order: int
 
 
-class Stage:
+class Stage(Transformer_NonRecursive[Token, Any]):
     """State of one build: tokens, names, errors, warnings, depths."""
 
     def __init__(self, tokens: Sequence[Classified], classifier: Classifier) -> None:
+        super().__init__(visit_tokens=False)
         self.tokens = tokens
         self.names = classifier
         self.errors: list[LanguageError] = []

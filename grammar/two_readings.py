@@ -125,7 +125,7 @@ class TwoReadings(Stage):
 
     def _is_literal(self, node: ex.Node) -> bool:
         number = self._first.get(span_of(node).start, 0)
-        return isinstance(node, ex.Num) and self.tokens[number].kind == "NUMBER"
+        return isinstance(node, ex.Num) and self.tokens[number].type == "NUMBER"
 
     def check_neighbours(self, factors: Sequence[ex.Node]) -> None:
         """Factors side by side: ``e^-2x``, ``10 000 u``."""

@@ -48,15 +48,15 @@ def test_malformed_text_is_explained(code: str, text: str) -> None:
 
 def test_syntax_explanations_are_unambiguous() -> None:
     """No two explanations claim the same place of the parser."""
-    from opdsl.grammar.parse import stop_of
+    from opdsl.grammar.parse import stop_of_example
 
     claimed: dict[tuple[object, str], str] = {}
     for explanation in SYNTAX:
         assert explanation.suggestion
         for example in explanation.examples:
-            stop = stop_of(example, CONTEXT)
+            stop = stop_of_example(example, CONTEXT)
             assert stop is not None, example
-            assert claimed.setdefault(stop, explanation.code) == explanation.code, example
+            assert claimed.setdefault((stop.state, stop.token.type), explanation.code) == explanation.code, example
 
 
 def test_the_error_of_the_specification() -> None:
