@@ -16,6 +16,7 @@ import numpy as np
 
 from opdsl.backends.execution import Constants, Execution, device_kind, free_memory
 from opdsl.backends.parameters import Linearised, Owned, Places
+from opdsl.backends.peers import Peer
 from opdsl.backends.step import Bound, Run, Step, StepWithParameters
 from opdsl.errors import BackendError
 from opdsl.jets.array_ops import ArrayOps
@@ -258,6 +259,10 @@ class Backend(ABC):
         """``run(constants, x, bindings)``, or the mean square of its results with its gradient in the constants, for a clock:
         it returns when the results exist."""
         return lambda: run(constants, x, bindings)
+
+    def peers(self) -> Sequence[Peer]:
+        """Other libraries on this framework that `opdsl.compare` puts beside our strategies."""
+        return ()
 
     def example(
         self, sizes: Sequence[int], points: int, matrices: Mapping[str, int] | None = None, seed: int = 0

@@ -27,7 +27,8 @@ from opdsl.strategies.stde import HTE as HTE
 from opdsl.strategies.stde import SDGD as SDGD
 from opdsl.strategies.stde import STDE as STDE
 
-# After everything that imports the module of this name: the public function takes its place in the namespace.
+# After everything that imports the modules of these names: the public functions take their places in the namespace.
 from opdsl.evaluation.channels import derivative_space as derivative_space  # isort: skip
+from opdsl.evaluation.compare import compare as compare  # isort: skip
 
 __version__ = "0.1.0"

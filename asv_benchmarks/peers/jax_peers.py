@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import opdsl
-from asv_benchmarks.benchmarks.timing import round_robin
+from opdsl.evaluation.tuning import round_robin
 
 Params = list[tuple[Any, Any]]
 Function = Callable[[Params, Any], Any]
@@ -61,7 +61,7 @@ def compare(name: str, peers: dict[str, Function], ours: str, params: Params, x:
                 reference = value if reference is None else reference
                 scale = float(jnp.abs(reference).max())
                 assert float(jnp.abs(value - reference).max()) < 2e-3 * scale, f"{peer} disagrees on {name}"
-        seconds = round_robin(compiled)
+        seconds = round_robin(compiled, 20.0)
         best = min((t for p, t in seconds.items() if p not in (ours, "plain")), default=float("nan"))
         fastest_compile = min(t for p, t in compile_seconds.items() if p not in (ours, "plain"))
         out[what] = {

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import opdsl
-from asv_benchmarks.benchmarks.timing import round_robin
+from opdsl.evaluation.tuning import round_robin
 
 Net = torch.nn.Module
 Tensor = torch.Tensor
@@ -102,7 +102,7 @@ def laplacians(cases: list[dict[str, Any]]) -> None:
 
             return run
 
-        seconds = round_robin({k: quiet(f) for k, f in peers.items()})
+        seconds = round_robin({k: quiet(f) for k, f in peers.items()}, 20.0)
         case = {
             "case": f"laplacian d={d}", "strategy": op.plan(net, x).strategy,
             "evaluation": {"milliseconds": {k: round(1e3 * t, 3) for k, t in seconds.items()},

@@ -21,6 +21,7 @@ from opdsl.jets.array_ops import ArrayOps
 
 if TYPE_CHECKING:
     from opdsl.backends.jax.cache import ParameterisedCaptures
+    from opdsl.backends.peers import Peer
     from opdsl.jets.graph import Array, Graph, Rule
 
 _FUNCTION_TYPES = {
@@ -117,6 +118,12 @@ class JaxBackend(Backend):
         from opdsl.backends.jax.primitives import TABLE
 
         TABLE[primitive] = by_first_derivative if rule is None else rule
+
+    def peers(self) -> Sequence[Peer]:
+        """See `Backend.peers`."""
+        from opdsl.backends.jax.peers import PEERS
+
+        return PEERS
 
     def timed(
         self, run: Callable[..., Any], constants: Any, x: Array, bindings: Mapping[str, Array], training: bool

@@ -5,4 +5,4 @@ options, and ``run(arguments) -> int`` returns the exit status. To add one, writ
 Heavy imports belong inside ``run``.
 """
 
-NAMES = ("solve", "problems", "explain", "check", "tune")
+NAMES = ("solve", "problems", "explain", "check", "compare", "tune")

@@ -8,8 +8,8 @@ import sys
 from opdsl.backends import names
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def add_declarations(parser: argparse.ArgumentParser) -> None:
+    """The text, what it declares, and a plain network."""
     parser.add_argument(
         "text", help='the operator, such as "laplace(u) + a_ij d_i d_j u"; - reads it from standard input'
     )
@@ -18,6 +18,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--params", help='parameters and coefficients, such as "nu a_ij"')
     parser.add_argument("--time", help="the coordinate that is time; t when present")
     parser.add_argument("--network", metavar="WIDTHS", default="64x64x64", help="hidden widths (default: %(default)s)")
+
+
+def hidden_widths(text: str) -> tuple[int, ...]:
+    """What ``--network`` says.
+
+    Raises:
+        BindingError: it is no list of widths.
+    """
+    from opdsl.errors import BindingError
+
+    try:
+        widths = tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        widths = ()
+    if not widths or min(widths) < 1:
+        raise BindingError(f"--network {text!r}: write hidden widths, such as 64x64x64")
+    return widths
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_declarations(parser)
     parser.add_argument("--backend", choices=names(), help="plan for this backend")
     parser.add_argument("--strategy", default="auto", help="force a strategy by its name in the literature")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
@@ -25,15 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Plan and print."""
-    from opdsl.errors import BindingError
     from opdsl.evaluation.api import operator
 
-    try:
-        widths = tuple(int(part) for part in given.network.lower().split("x"))
-    except ValueError:
-        widths = ()
-    if not widths or min(widths) < 1:
-        raise BindingError(f"--network {given.network!r}: write hidden widths, such as 64x64x64")
+    widths = hidden_widths(given.network)
     text = sys.stdin.read() if given.text == "-" else given.text
     options = {"coords": given.coords, "fields": given.fields, "params": given.params, "time": given.time}
     made = operator(text, backend=given.backend, strategy=given.strategy, **options)

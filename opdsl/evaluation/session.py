@@ -129,12 +129,16 @@ class Session:
 
     def build(self, call: Call) -> Prepared:
         """Decide and compile."""
-        backend, memory = call.backend, call.options.memory
+        memory = call.options.memory
         plan, split = self.decide(call)
         if memory is not None and (count := pieces(plan, memory, call.x.shape[0])) > 1:
             return self._in_pieces(call, plan, -(-call.x.shape[0] // count))
+        return self.compiled(call, plan, split)
+
+    def compiled(self, call: Call, plan: Plan, split: Split) -> Prepared:
+        """The program of a plan."""
         evaluator = self._evaluator(call, plan, split)
-        return Prepared(plan, backend.compile(evaluator, (call.constants, call.x, call.bindings.arrays)))
+        return Prepared(plan, call.backend.compile(evaluator, (call.constants, call.x, call.bindings.arrays)))
 
     def _evaluator(self, call: Call, plan: Plan, split: Split) -> Evaluator:
         graphs = [c.graph for c in call.captures[: len(plan.groups)]]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from opdsl.evaluation.session import Prepared, Session
 
 Runner = Callable[[], Any]
-_HOPELESS = 25.0
+HOPELESS = 25.0
 """Candidates predicted to take this many times the least are not measured."""
 _MOST_COMPILING = 60.0
 """Nor are those predicted to compile for longer than this, in seconds."""
@@ -75,7 +75,7 @@ def measure(
     options: Options,
     given: Mapping[str, Any],
     budget: float = 20.0,
-    hopeless: float = _HOPELESS,
+    hopeless: float = HOPELESS,
     clock: Callable[[], float] = perf_counter,
 ) -> tuple[dict[tuple[int, str], Timing], Plan]:
     """Times by (network, strategy), and the plan that would have been made.
@@ -111,10 +111,10 @@ def measure(
             forced = replace(options, strategy={**chosen, group.fields[0]: name}, training=call.training)
             again = session.call(u, x, forced, given)
             start = clock()
-            runner = _runner(session.build(again), again)
-            runner()
+            run = runner(session.build(again), again)
+            run()
             first[k, name] = clock() - start
-            runners[k, name] = runner
+            runners[k, name] = run
     seconds = round_robin(runners, budget, clock=clock)
     timed = {key: same.get(key, key) for key in costs}
     return {
@@ -160,6 +160,6 @@ def round_robin(
 # ------------------------------------------------------------------------------------------------------------- runners
 
 
-def _runner(prepared: Prepared, call: Call) -> Runner:
+def runner(prepared: Prepared, call: Call) -> Runner:
     """One evaluation, or one value with parameter gradient, until its results exist."""
     return call.backend.timed(prepared.run, call.constants, call.x, call.bindings.arrays, call.training)
