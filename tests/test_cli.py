@@ -150,18 +150,18 @@ def test_a_problem_is_printed_to_start_from(capsys: pytest.CaptureFixture[str]) 
 
 def test_solve_writes_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "run")
-    assert main(["solve", "heat1d", "--steps", "3", "--out", out, "--dtype", "float32", "--seed", "4"]) == 0
+    assert main(["solve", "heat1d", "--steps", "3", "--out", out, "--seed", "4"]) == 0
     printed = capsys.readouterr().out
     assert "stopped after 3 of" in printed
     assert "relative L2 error of u:" in printed
     assert "heat " in printed
     assert "initial " in printed
     assert (
-        main(["solve", "heat1d", "--steps", "5", "--out", out, "--dtype", "float32", "--seed", "4", "--resume", "--quiet"]) == 0
+        main(["solve", "heat1d", "--steps", "5", "--out", out, "--seed", "4", "--resume", "--quiet"]) == 0
     )
     assert "stopped after 5 of" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))
-    assert (metrics["step"], metrics["dtype"], metrics["seed"], metrics["backend"]) == (5, "float32", 4, "jax")
+    assert (metrics["step"], metrics["dtype"], metrics["seed"], metrics["backend"]) == (5, "float64", 4, "jax")
 
 
 def test_results_go_into_a_folder_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
