@@ -75,7 +75,7 @@ class Runs(Calls):
 
     def _summed(self, letters: str, body: ex.Node, span: Span) -> ex.Node:
         for letter in reversed(letters):
-            body = self.checked(ex.Sum(letter, body, span=span))
+            body = self.checked(ex.SumOver(letter, body, span=span))
         return body
 
     def _fold(self, items: list[Any]) -> ex.Node:

@@ -379,9 +379,9 @@ def test_complex_arithmetic(text: str, real: str, imaginary: str | None) -> None
 
 def test_user_functions_are_differentiated_by_order() -> None:
     equation = only("d_x(R(u))", coords="x", functions="R", fields="u")
-    from opdsl.language.residual import Call
+    from opdsl.language.residual import Composition
 
-    assert equation == mul(Call("R", (Derivative("u"),), (1,)), Derivative("u", 0, (0,)))
+    assert equation == mul(Composition("R", (Derivative("u"),), (1,)), Derivative("u", 0, (0,)))
 
 
 def test_curvilinear_operators() -> None:

@@ -8,7 +8,7 @@ from opdsl.errors import OpdslError
 from opdsl.grammar import parse_system
 from opdsl.language.calculus import expand
 from opdsl.language.constructors import ZERO, add, call, mul, negate, number, power
-from opdsl.language.residual import Call, Coordinate, Derivative, Parameter, Pointwise
+from opdsl.language.residual import Composition, Coordinate, Derivative, Parameter, Pointwise
 from tests.test_grammar import components, only
 
 
@@ -133,4 +133,4 @@ def test_a_derivative_of_a_known_function_is_exact() -> None:
         mul(call("cos", (Coordinate(0),)), u()), mul(call("sin", (Coordinate(0),)), u(0))
     )
     assert only("d_x(1/u)", coords="x", fields="u") == negate(mul(power(u(), number(-2)), u(0)))
-    assert isinstance(call("tanh", (u(),)), Call)
+    assert isinstance(call("tanh", (u(),)), Composition)

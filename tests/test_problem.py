@@ -16,7 +16,7 @@ from opdsl.training.formulas import constraint_functions
 from opdsl.training.observations import observations, read_columns
 from opdsl.training.problem import Problem
 from opdsl.training.problem_file import bundled_problems, load_problem, problem_from_text
-from opdsl.training.problem_tables import Condition
+from opdsl.training.problem_tables import ProblemCondition
 from opdsl.training.reference_solutions import cole_hopf, reference_values
 from opdsl.training.sampling import Sampler, comparison_points, slice_points, unit_points
 
@@ -95,7 +95,7 @@ def test_a_file_is_read_as_written() -> None:
     assert problem.box == ((0.0, 1.0), (0.0, 2.0))
     assert problem.losses == ("heat", "initial", "left", "ring")
     assert problem.weights == {"heat": 1.0, "initial": 10.0, "left": 1.0, "ring": 1.0}
-    assert problem.conditions[2] == Condition("ring", periodic="x", order=1)
+    assert problem.conditions[2] == ProblemCondition("ring", periodic="x", order=1)
     assert problem.space == (1,)
     assert problem.constants == {"nu": 0.1}
     assert problem.steps == 10

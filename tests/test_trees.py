@@ -23,7 +23,7 @@ from opdsl.language.calculus import conditions, expand, facts
 from opdsl.language.declarations import CoordinateDecl, Declarations, FieldDecl
 from opdsl.language.interning import _interned
 from opdsl.language.operator_application import desugar, is_operator
-from opdsl.language.residual import Add, Compare, Coordinate, Derivative, Mul, Number, Pointwise, Power, Where
+from opdsl.language.residual import Add, Comparison, Coordinate, Derivative, Mul, Number, Pointwise, Power, Where
 from opdsl.language.structure import children
 from opdsl.language.system import System
 from opdsl.language.traverse import demand, fold
@@ -93,7 +93,7 @@ def evaluated(component: Pointwise) -> float:
                 return sum(below)
             case Mul():
                 return math.prod(below)
-            case Compare(operator):
+            case Comparison(operator):
                 assert operator == "<"
                 return below[0] < below[1]
             case Where():
@@ -160,7 +160,7 @@ def test_every_kind_of_node_is_told_apart() -> None:
         ONE, TWO, U, X, ex.Const("u"), ex.Param("u"), ex.Ref("u"), ex.Indexed(U, (0,)), ex.Indexed(U, ("i",)), ex.Add((U, X)), ex.Neg(U),
         ex.Mul((U, X)), ex.Div(U, X), ex.Div(X, U), ex.Pow(U, X), ex.Call("sin", (U,)), ex.Call("cos", (U,)), ex.Compare("<", U, X),
         ex.Compare(">", U, X), ex.Partial((("x", None),)), ex.Partial((("x", 0),)), ex.Nabla("grad"), LAPLACE, ex.Apply(LAPLACE, U),
-        ex.Sum("i", U), ex.Sum("j", U), ex.At(U, (("x", ONE),)), ex.At(U, (("y", ONE),)), ex.At(U, (("x", TWO),)),
+        ex.SumOver("i", U), ex.SumOver("j", U), ex.At(U, (("x", ONE),)), ex.At(U, (("y", ONE),)), ex.At(U, (("x", TWO),)),
         ex.Definition("u", U), ex.EquationNode("u", U), ex.EquationNode("u", U, X), ex.EquationNode("u", U, X, named=True),
     ]  # fmt: skip
     assert len(set(kinds)) == len({ex.form(kind) for kind in kinds}) == len(kinds)

@@ -27,7 +27,7 @@ from functools import cached_property
 from itertools import combinations, product
 from math import factorial
 
-from opdsl.algebra.elimination import Combinations, Span, divided
+from opdsl.algebra.elimination import Combinations, RowSpace, divided
 from opdsl.algebra.polynomial import Monomial, Polynomial, degree, monomial_factorial
 from opdsl.algebra.quadratic_forms import sum_of_squares
 
@@ -149,7 +149,7 @@ def derivative_space(
 
     Reference: Iarrobino and Kanev, ch. 1 (inverse systems); Ishii, arXiv:2106.14153 (Weil algebras).
     """
-    span = Span()
+    span = RowSpace()
     span.close(Polynomial.constant(1))
     for operator in operators:
         span.close(operator)
@@ -244,7 +244,7 @@ def _inner_row(p: Polynomial, pivots: Sequence[Monomial]) -> Row:
     return tuple(sorted(entries))
 
 
-def _promoted(span: Span, entries: Sequence[Sequence[Polynomial]]) -> tuple[int, ...]:
+def _promoted(span: RowSpace, entries: Sequence[Sequence[Polynomial]]) -> tuple[int, ...]:
     """Entries whose members had better be ordinary channels.
 
     An entry outside the span costs one top, and making its members channels costs their rank modulo the span; several
@@ -322,7 +322,7 @@ def _with_squares(
 
 def _independent_slots(forms: Sequence[Polynomial]) -> list[int]:
     """A different variable for each linear form, such that replacing those variables by the forms keeps a basis."""
-    span = Span()
+    span = RowSpace()
     for form in forms:
         span.add(divided(form))
     # One lead for each form, in their order.

@@ -54,7 +54,7 @@ def _primitive(row: Row) -> Row:
     return row if common <= 1 else {m: c // common for m, c in row.items()}
 
 
-class Span:
+class RowSpace:
     """A span of polynomials in echelon form over the integers, fraction-free."""
 
     def __init__(self) -> None:
@@ -92,9 +92,9 @@ class Span:
         """Whether p is in the span."""
         return not self.remainder(divided(p))
 
-    def copy(self) -> Span:
+    def copy(self) -> RowSpace:
         """An independent span; rows are never changed in place, so they are shared."""
-        span = Span()
+        span = RowSpace()
         span.rows = dict(self.rows)
         span._keys = self._keys
         return span
@@ -150,7 +150,7 @@ class Combinations:
     """
 
     def __init__(self, elements: Iterable[Polynomial]) -> None:
-        self._span = Span()
+        self._span = RowSpace()
         for number, element in enumerate(elements):
             row, multiple = _row(element)
             row = self._span.remainder({**row, number: multiple})

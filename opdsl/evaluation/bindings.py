@@ -26,21 +26,21 @@ class Bindings:
 
     Args:
         arrays: parameters and coefficients by name, as arrays of the backend.
-        per_point: names whose arrays carry a leading point axis.
+        per_point_names: names whose arrays carry a leading point axis.
         networks: coefficients that are differentiated, by name: functions.
         functions: user functions.
         known: constant arrays whose values may be used while planning.
     """
 
     arrays: dict[str, Any]
-    per_point: frozenset[str]
+    per_point_names: frozenset[str]
     networks: dict[str, Any]
     functions: dict[str, Any]
     known: dict[str, npt.NDArray[np.floating[Any]]]
 
     def signature(self) -> tuple[Any, ...]:
         """What a compiled program depends on."""
-        arrays = tuple((k, tuple(v.shape), str(v.dtype), k in self.per_point) for k, v in sorted(self.arrays.items()))
+        arrays = tuple((k, tuple(v.shape), str(v.dtype), k in self.per_point_names) for k, v in sorted(self.arrays.items()))
         return arrays, tuple((k, v.tobytes()) for k, v in sorted(self.known.items()))
 
 
@@ -126,7 +126,7 @@ def check(residual: Residual, given: Mapping[str, Any], x: Any, backend: Backend
         what = "; ".join(f"{n} is {names[n]}" for n in missing)
         raise BindingError(f"'{text}' needs {', '.join(f'{n}=…' for n in missing)}: {what}.")
     arrays: dict[str, Any] = {}
-    per_point: set[str] = set()
+    per_point_names: set[str] = set()
     known_arrays: dict[str, npt.NDArray[np.floating[Any]]] = {}
     for spec in residual.parameters:
         if spec.constant and is_function(given[spec.name]):
@@ -136,7 +136,7 @@ def check(residual: Residual, given: Mapping[str, Any], x: Any, backend: Backend
             raise ShapeError(_not_constant(spec, f"an array {tuple(value.shape)} of one value per point", text))
         arrays[spec.name] = value
         if points:
-            per_point.add(spec.name)
+            per_point_names.add(spec.name)
         elif spec.rank == 2 and not spec.trainable:
             concrete = backend.concrete(given[spec.name])
             if concrete is not None:
@@ -148,7 +148,7 @@ def check(residual: Residual, given: Mapping[str, Any], x: Any, backend: Backend
     }
     functions = {name: given[name] for name in residual.functions}
     return Bindings(
-        arrays=arrays, per_point=frozenset(per_point), networks=networks, functions=functions, known=known_arrays
+        arrays=arrays, per_point_names=frozenset(per_point_names), networks=networks, functions=functions, known=known_arrays
     )  # fmt: skip
 
 

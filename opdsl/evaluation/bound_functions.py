@@ -10,14 +10,14 @@ from typing import Any
 from opdsl.backends.base import Backend, Capture
 from opdsl.errors import BindingError
 from opdsl.jets.array_ops import ArrayOps
-from opdsl.language.residual import Call, Number, Residual
+from opdsl.language.residual import Composition, Number, Residual
 from opdsl.language.structure import children
 from opdsl.language.traverse import postorder
 from opdsl.planning.planner import push_forward_method
 from opdsl.strategies.base import Method
 from opdsl.strategies.environment import Environment
 from opdsl.strategies.linear_operators import DerivativeTerm, LinearOperator
-from opdsl.strategies.no_derivatives import Evaluation
+from opdsl.strategies.no_derivatives import PlainEvaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def used_orders(residual: Residual) -> dict[str, tuple[int, set[tuple[int, ...]]
     if not residual.functions:
         return out
     for node in postorder((c for e in residual.equations for c in e.components), children):
-        if isinstance(node, Call) and node.function in residual.functions:
+        if isinstance(node, Composition) and node.function in residual.functions:
             orders = tuple(node.orders) or (0,) * len(node.args)
             out.setdefault(node.function, (len(node.args), set()))[1].add(orders)
     return out
@@ -102,7 +102,7 @@ def bind_functions(
         if columns not in ((), (1,)):
             raise BindingError(f"{name} must give one number for each of its arguments, not an array of shape {columns}.")
         operators = tuple(BoundFunction._operator(o) for o in sorted(orders) if any(o))
-        method = push_forward_method(operators, count) if operators else Evaluation()
+        method = push_forward_method(operators, count) if operators else PlainEvaluation()
         out[name] = BoundFunction(name=name, arguments=count, orders=tuple(sorted(orders)), capture=captured, method=method)
         marks.append(mark)
     return out, marks

@@ -38,7 +38,7 @@ class Keeper(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class OperatorCall:
     """One call, checked and captured: plain data.
 
     Args:
@@ -114,7 +114,7 @@ class Call:
         """Shapes of bound arrays as methods see them: without the point axis where graphs are of one point."""
         out, points = {}, self.backend.ops.points
         for name, array in self.bindings.arrays.items():
-            varies = name in self.bindings.per_point
+            varies = name in self.bindings.per_point_names
             out[name] = (points.seen(array.shape) if varies else tuple(array.shape), varies)
         return out
 
@@ -128,7 +128,7 @@ class Call:
         return Residuals(tuple(e.name for e in self.residual.equations), tuple(values))
 
 
-def make(session: Keeper, u: Any, x: Any, options: Options, given: Mapping[str, Any], planning: bool = False) -> Call:
+def make(session: Keeper, u: Any, x: Any, options: Options, given: Mapping[str, Any], planning: bool = False) -> OperatorCall:
     """Check everything that is given, and capture the functions.
 
     Args:
@@ -180,7 +180,7 @@ def make(session: Keeper, u: Any, x: Any, options: Options, given: Mapping[str, 
     functions, marks = bind_functions(residual, bindings.functions, x, backend, session.capture)
     captures += [f.capture for f in functions.values()]
     identity += marks
-    return Call(
+    return OperatorCall(
         text=session.text, backend=backend, residual=residual, x=x, single=single, empty=empty,
         groups=(*groups, *((name,) for name in bindings.networks)), captures=tuple(captures), identity=tuple(identity),
         bindings=bindings, functions=functions, u=u, given=values, options=options,

@@ -18,7 +18,7 @@ from opdsl.algebra.polynomial import Polynomial
 from opdsl.backends.base import Backend
 from opdsl.backends.peers import Peer
 from opdsl.errors import BindingError, OpdslError, StrategyError, shown
-from opdsl.evaluation.call import Call
+from opdsl.evaluation.call import OperatorCall
 from opdsl.evaluation.operators import Operator
 from opdsl.evaluation.options import Options, bound
 from opdsl.evaluation.session import Prepared, Session
@@ -197,7 +197,7 @@ def compare(
         raise StrategyError("there is nothing to measure on zero points.")
     plan, split = session.decide(call)
     entries: dict[str, Entry] = {}
-    ready: dict[str, tuple[Prepared, Call]] = {}
+    ready: dict[str, tuple[Prepared, OperatorCall]] = {}
     for name, strategy in _wanted(plan, strategies, training):
         if isinstance(strategy, Entry):
             entries[name] = strategy
@@ -251,9 +251,9 @@ def _peers(backend: Backend, wanted: bool | Sequence[str]) -> list[Peer]:
 
 def _attempt(
     name: str,
-    make: Callable[[], tuple[Prepared, Call]],
+    make: Callable[[], tuple[Prepared, OperatorCall]],
     entries: dict[str, Entry],
-    ready: dict[str, tuple[Prepared, Call]],
+    ready: dict[str, tuple[Prepared, OperatorCall]],
     peer: bool = False,
 ) -> None:
     """Build and call once; what fails is told in the table."""
@@ -276,17 +276,17 @@ def _attempt(
 
 def _strategy(
     session: Session, u: Any, x: Any, options: Options, given: Mapping[str, Any], strategy: Any
-) -> tuple[Prepared, Call]:
+) -> tuple[Prepared, OperatorCall]:
     call = session.call(u, x, replace(options, strategy=strategy), given)
     return session.prepared(call), call
 
 
 def _measured(
     op: Operator,
-    call: Call,
+    call: OperatorCall,
     plan: Plan,
     entries: dict[str, Entry],
-    ready: Mapping[str, tuple[Prepared, Call]],
+    ready: Mapping[str, tuple[Prepared, OperatorCall]],
     seconds: float,
     clock: Callable[[], float],
 ) -> Comparison:
@@ -372,7 +372,7 @@ class PeerMethod(Method):
         return Delivered(value, delivered)
 
 
-def _peer(session: Session, call: Call, plan: Plan, split: Split, peer: Peer) -> tuple[Prepared, Call]:
+def _peer(session: Session, call: OperatorCall, plan: Plan, split: Split, peer: Peer) -> tuple[Prepared, OperatorCall]:
     groups = []
     for group in plan.groups:
         method = PeerMethod(peer, group.wanted, call.residual.space)

@@ -10,7 +10,7 @@ from opdsl.backends.compilers import as_it_stands
 from opdsl.backends.recent import Recent
 from opdsl.errors import BindingError, ShapeError
 from opdsl.evaluation.bindings import number, required
-from opdsl.evaluation.call import Call, prepared_points
+from opdsl.evaluation.call import OperatorCall, prepared_points
 from opdsl.evaluation.description import Described
 from opdsl.evaluation.jacobian import jacobian
 from opdsl.evaluation.operators import Operator
@@ -194,7 +194,7 @@ class Condition(Described):
     def _session(self) -> Session:
         return self._operator._session
 
-    def _call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> Call:
+    def _call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> OperatorCall:
         given = self._spelled(given)
         placed = self.place(x, backend=options.backend, bindings=given)
         return self._operator._call(u, placed, options, {k: v for k, v in given.items() if k not in self._only_where()})

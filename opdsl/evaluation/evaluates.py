@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from opdsl.evaluation.call import Call
+from opdsl.evaluation.call import OperatorCall
 from opdsl.evaluation.options import Options
 from opdsl.evaluation.session import Session
 
@@ -16,6 +16,6 @@ class Evaluates(Protocol):
     @property
     def _session(self) -> Session: ...
 
-    def _call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> Call: ...
+    def _call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> OperatorCall: ...
 
     def _spelled(self, given: Mapping[str, Any]) -> Mapping[str, Any]: ...

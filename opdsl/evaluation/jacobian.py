@@ -17,7 +17,7 @@ from opdsl import backends
 from opdsl.backends.parameters import Owned, Place, Places, replaced, rows_of, taken
 from opdsl.errors import BackendError, BindingError, CaptureError, RowMixingError, ShapeError, StrategyError, shown
 from opdsl.evaluation.bindings import is_function
-from opdsl.evaluation.call import Call
+from opdsl.evaluation.call import OperatorCall
 from opdsl.evaluation.evaluates import Evaluates
 from opdsl.evaluation.options import Options
 from opdsl.evaluation.pieces import budget_in_bytes
@@ -53,7 +53,7 @@ class Parameters:
         """P, the number of columns."""
         return sum(prod(s) for s in self.shapes)
 
-    def places(self, call: Call) -> Places:
+    def places(self, call: OperatorCall) -> Places:
         """Where each of them enters the program of a call."""
         networks = len(call.groups) - len(call.bindings.networks)
         found: list[tuple[Place, ...]] = []
@@ -118,10 +118,10 @@ class Term:
     """
 
     operator: Evaluates
-    call: Call
+    call: OperatorCall
     current: Callable[[Sequence[Sequence[Any]]], Sequence[Sequence[Any]]] = _same
 
-    def arrays(self, call: Call) -> tuple[list[tuple[Any, ...]], Any, dict[str, Any]]:
+    def arrays(self, call: OperatorCall) -> tuple[list[tuple[Any, ...]], Any, dict[str, Any]]:
         """Constants, points and bindings of a call, as constants to derivatives that nobody asks for."""
         keep = self.call.backend.without_history
         constants = [tuple(keep(c) for c in group) for group in self.current(call.constants)]
@@ -244,7 +244,7 @@ def jacobian(
     return (values, found) if value else found
 
 
-def _for_user(call: Call, values: Any) -> Any:
+def _for_user(call: OperatorCall, values: Any) -> Any:
     """Without the stand-in of an empty batch, or the axis of a single point."""
     return values[:0, ...] if call.empty else values[0, ...] if call.single else values
 
@@ -260,11 +260,11 @@ def _fixed_draws(strategy: Any) -> None:
             )
 
 
-def _parameters(calls: Sequence[Call]) -> Parameters:
+def _parameters(calls: Sequence[OperatorCall]) -> Parameters:
     first, functions, coefficients = calls[0], dict[str, Any](), dict[str, Any]()
     for call in calls:
         names = [p.name for p in call.residual.parameters if p.trainable]
-        varying = [n for n in names if n in call.bindings.per_point]
+        varying = [n for n in names if n in call.bindings.per_point_names]
         if varying:
             raise BindingError(
                 f"in '{call.text}': {varying[0]} is trainable and has one value for each point, so that it is no parameter of the "
@@ -295,7 +295,7 @@ def _evaluated(term: Term, parameters: Parameters, budget: float | None) -> tupl
     known = call.key is not None and small.key is not None
     plan, evaluator = session.kept(("one point", small.key, n) if known else None, lambda: session.at_one_point(small, n))
     constants, x, bindings = term.arrays(small)
-    mapped = call.bindings.per_point
+    mapped = call.bindings.per_point_names
     rows = {name: v for name, v in bindings.items() if name in mapped}
     rest = {name: v for name, v in bindings.items() if name not in mapped}
     size = n
@@ -334,10 +334,10 @@ def _same_values(term: Term, values: Any) -> None:
         )
 
 
-def _at_one_point(term: Term) -> Call:
+def _at_one_point(term: Term) -> OperatorCall:
     """The same call at its first point alone."""
     call = term.call
-    mapped = call.bindings.per_point
+    mapped = call.bindings.per_point_names
     given = {k: v[:1, ...] if k in mapped and hasattr(v, "shape") else v for k, v in call.given.items()}
     try:
         return term.operator._session.call(call.u, call.x[:1, ...], replace(call.options, memory=None), given)
@@ -348,7 +348,7 @@ def _at_one_point(term: Term) -> Call:
         ) from error
 
 
-def _budget(call: Call, parameters: Parameters) -> float | None:
+def _budget(call: OperatorCall, parameters: Parameters) -> float | None:
     """What ``memory=`` leaves beside the Jacobian, which has to fit; None for no limit."""
     n, k = call.x.shape[0], sum(prod(e.shape) for e in call.residual.equations)
     row = k * parameters.count * call.backend.ops.itemsize(call.x)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opdsl.backends.compilers import as_it_stands
 from opdsl.errors import BindingError, StrategyError, shown
 from opdsl.evaluation.bindings import check_names
-from opdsl.evaluation.call import Call
+from opdsl.evaluation.call import OperatorCall
 from opdsl.evaluation.description import STAND_IN, Described
 from opdsl.evaluation.jacobian import jacobian
 from opdsl.evaluation.options import NAMES, Options, bound
@@ -408,7 +408,7 @@ class Operator(Described):
 
     # ------------------------------------------------------------------------------------------------------ internals
 
-    def _call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any], planning: bool = False) -> Call:
+    def _call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any], planning: bool = False) -> OperatorCall:
         return self._session.call(u, x, options, self._spelled(given), planning)
 
     @staticmethod

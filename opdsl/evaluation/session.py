@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from opdsl.backends.base import Backend, Capture, Evaluator, Surrogate
 from opdsl.backends.recent import Recent
 from opdsl.evaluation import call as calls
-from opdsl.evaluation.call import Call, check_columns, components, parameter_shape
+from opdsl.evaluation.call import OperatorCall, check_columns, components, parameter_shape
 from opdsl.evaluation.options import Options
 from opdsl.evaluation.pieces import pieces
 from opdsl.evaluation.program import Program
@@ -32,7 +32,7 @@ class Prepared:
     plan: Plan
     run: Callable[[Sequence[Sequence[Any]], Any, Mapping[str, Any]], tuple[Any, ...]]
 
-    def __call__(self, call: Call) -> tuple[Any, ...]:
+    def __call__(self, call: OperatorCall) -> tuple[Any, ...]:
         """One array per equation, on all points of the call."""
         return self.run(call.constants, call.x, call.bindings.arrays)
 
@@ -63,11 +63,11 @@ class Session:
             self._kept[key] = found = self._expand(dimension)
         return found  # type: ignore[no-any-return]
 
-    def call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any], planning: bool = False) -> Call:
+    def call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any], planning: bool = False) -> OperatorCall:
         """See `opdsl.evaluation.call.make`."""
         return calls.make(self, u, x, options, given, planning)
 
-    def evaluate(self, call: Call) -> Any:
+    def evaluate(self, call: OperatorCall) -> Any:
         """The result as the user gets it."""
         return call.shaped(self.prepared(call)(call))
 
@@ -111,7 +111,7 @@ class Session:
 
     # -------------------------------------------------------------------------------------------------------- programs
 
-    def prepared(self, call: Call) -> Prepared:
+    def prepared(self, call: OperatorCall) -> Prepared:
         """The program of a call; the one of an earlier call where nothing that it depends on differs."""
         key = call.key
         # Same structure, other arrays: the graphs are interchangeable, the constants are those of each call.
@@ -127,7 +127,7 @@ class Session:
             self._kept[key] = found = make()
         return found  # type: ignore[no-any-return]
 
-    def build(self, call: Call) -> Prepared:
+    def build(self, call: OperatorCall) -> Prepared:
         """Decide and compile."""
         memory = call.options.memory
         plan, split = self.decide(call)
@@ -135,23 +135,23 @@ class Session:
             return self._in_pieces(call, plan, -(-call.x.shape[0] // count))
         return self.compiled(call, plan, split)
 
-    def compiled(self, call: Call, plan: Plan, split: Split) -> Prepared:
+    def compiled(self, call: OperatorCall, plan: Plan, split: Split) -> Prepared:
         """The program of a plan."""
         evaluator = self._evaluator(call, plan, split)
         return Prepared(plan, call.backend.compile(evaluator, (call.constants, call.x, call.bindings.arrays)))
 
-    def _evaluator(self, call: Call, plan: Plan, split: Split) -> Evaluator:
+    def _evaluator(self, call: OperatorCall, plan: Plan, split: Split) -> Evaluator:
         graphs = [c.graph for c in call.captures[: len(plan.groups)]]
-        return Evaluator(Program(call.residual, split, plan, graphs, call.functions, call.backend.ops), call.bindings.per_point)
+        return Evaluator(Program(call.residual, split, plan, graphs, call.functions, call.backend.ops), call.bindings.per_point_names)
 
-    def at_one_point(self, call: Call, points: int) -> tuple[Plan, Evaluator]:
+    def at_one_point(self, call: OperatorCall, points: int) -> tuple[Plan, Evaluator]:
         """What evaluates a call of one point, decided as for so many."""
         plan, split = self.decide(call, points)
         return plan, self._evaluator(call, plan, split)
 
-    def _in_pieces(self, call: Call, plan: Plan, size: int) -> Prepared:
+    def _in_pieces(self, call: OperatorCall, plan: Plan, size: int) -> Prepared:
         """A program for ``size`` points at a time."""
-        per_point, backend = call.bindings.per_point, call.backend
+        per_point, backend = call.bindings.per_point_names, call.backend
         given = {k: v[:size, ...] if k in per_point and hasattr(v, "shape") else v for k, v in call.given.items()}
         small = self.call(call.u, call.x[:size, ...], replace(call.options, memory=None), given)
         inner = self.prepared(small)
@@ -170,12 +170,12 @@ class Session:
 
     # ----------------------------------------------------------------------------------------------------------- plans
 
-    def plan(self, call: Call) -> Plan:
+    def plan(self, call: OperatorCall) -> Plan:
         """What would be done for a call."""
         plan, memory = self.decide(call)[0], call.options.memory
         return plan if memory is None else replace(plan, pieces=pieces(plan, memory, call.x.shape[0]))
 
-    def decide(self, call: Call, points: int | None = None) -> tuple[Plan, Split]:
+    def decide(self, call: OperatorCall, points: int | None = None) -> tuple[Plan, Split]:
         """The plan for a call, and the residual split accordingly; priced for so many points as it has, or as are given."""
         residual, backend = call.residual, call.backend
         specs = {f.name: f for f in residual.fields}

@@ -10,7 +10,7 @@ from opdsl import backends
 from opdsl.backends.base import Backend
 from opdsl.errors import BindingError, unknown
 from opdsl.evaluation.bindings import column, is_function
-from opdsl.evaluation.call import Call
+from opdsl.evaluation.call import OperatorCall
 from opdsl.evaluation.evaluates import Evaluates
 from opdsl.evaluation.jacobian import jacobian
 from opdsl.evaluation.options import Options
@@ -22,7 +22,7 @@ from opdsl.strategies.base import Strategy
 class Evaluation:
     """One call and its program."""
 
-    call: Call
+    call: OperatorCall
     prepared: Prepared
 
     @property
@@ -40,7 +40,7 @@ class Evaluation:
         """Whether nothing given holds for this number of points alone, and no function asked for it."""
         call = self.call
         alone = call.single or call.empty or call.key is None or self.prepared.plan.pieces > 1
-        rows = (call.given.get(name) for name in call.bindings.per_point)
+        rows = (call.given.get(name) for name in call.bindings.per_point_names)
         return not alone and not any(c.asks_size for c in call.captures) and all(v is not None and is_function(v) for v in rows)
 
     @property

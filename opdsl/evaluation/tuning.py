@@ -20,7 +20,7 @@ from opdsl.pricing.abstract_arrays import Effort
 from opdsl.pricing.cost import Cost
 
 if TYPE_CHECKING:
-    from opdsl.evaluation.call import Call
+    from opdsl.evaluation.call import OperatorCall
     from opdsl.evaluation.session import Prepared, Session
 
 Runner = Callable[[], Any]
@@ -122,7 +122,7 @@ def measure(
     }, plan
 
 
-def _automatic(session: Session, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> Call:
+def _automatic(session: Session, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> OperatorCall:
     call = session.call(u, x, replace(options, strategy="auto"), given)
     if call.empty:
         raise StrategyError("there is nothing to measure on zero points.")
@@ -160,6 +160,6 @@ def round_robin(
 # ------------------------------------------------------------------------------------------------------------- runners
 
 
-def runner(prepared: Prepared, call: Call) -> Runner:
+def runner(prepared: Prepared, call: OperatorCall) -> Runner:
     """One evaluation, or one value with parameter gradient, until its results exist."""
     return call.backend.timed(prepared.run, call.constants, call.x, call.bindings.arrays, call.training)

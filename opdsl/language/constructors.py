@@ -20,8 +20,8 @@ from opdsl.language.functions import FUNCTIONS
 from opdsl.language.residual import (
     Add,
     Axis,
-    Call,
-    Compare,
+    Comparison,
+    Composition,
     Coordinate,
     Derivative,
     IndexSum,
@@ -70,10 +70,10 @@ def rebuild(node: Pointwise, new: tuple[Pointwise, ...]) -> Pointwise:
             return mul(*new)
         case Power():
             return power(new[0], new[1])
-        case Call(function, _, orders):
+        case Composition(function, _, orders):
             return call(function, new, orders)
-        case Compare(operator, _, _):
-            return Compare(operator, new[0], new[1])
+        case Comparison(operator, _, _):
+            return Comparison(operator, new[0], new[1])
         case Where():
             return where(new[0], new[1], new[2])
         case IndexSum(label, _):
@@ -172,7 +172,7 @@ def mul(*factors: Pointwise) -> Pointwise:
         made = power(base, add(*exponents))
         # ``sqrt(s)*sqrt(s)`` folds to ``s``, which may meet another ``s`` in the same product.
         again = again or isinstance(made, (Mul, Number))
-        again = again or (isinstance(base, Call) and made != Power(base, add(*exponents)))
+        again = again or (isinstance(base, Composition) and made != Power(base, add(*exponents)))
         kept.append(made)
     _representable(value)
     if again:
@@ -226,7 +226,7 @@ def power(base: Pointwise, exponent: Pointwise) -> Pointwise:
             if isinstance(base, Power) and _is_integer(base.exponent):
                 return power(base.base, mul(base.exponent, exponent))
             # √s and |s| are defined for s ≥ 0 and real s: an even power removes them.
-            if isinstance(base, Call) and n % 2 == 0 and base.function in FUNCTIONS and FUNCTIONS[base.function].squared:
+            if isinstance(base, Composition) and n % 2 == 0 and base.function in FUNCTIONS and FUNCTIONS[base.function].squared:
                 return power(base.args[0], number(FUNCTIONS[base.function].squared * n // 2))
             if isinstance(base, Mul):
                 return mul(*(power(factor, exponent) for factor in base.factors))
@@ -275,12 +275,12 @@ def call(function: str, args: tuple[Pointwise, ...], orders: tuple[int, ...] = (
             if exact is not None:
                 return Number(exact)
         if function == "abs":
-            if isinstance(inner, Call) and inner.function in FUNCTIONS and FUNCTIONS[inner.function].nonnegative:
+            if isinstance(inner, Composition) and inner.function in FUNCTIONS and FUNCTIONS[inner.function].nonnegative:
                 return inner
             if isinstance(inner, Mul) and isinstance(inner.factors[0], Number):
                 size = inner.factors[0].value
                 return mul(Number(size if size >= 0 else -size), call("abs", (mul(*inner.factors[1:]),)))
-    return Call(function, args, orders if any(orders) else ())
+    return Composition(function, args, orders if any(orders) else ())
 
 
 def where(condition: Pointwise, yes: Pointwise, no: Pointwise) -> Pointwise:

@@ -52,8 +52,8 @@ def _extremum(name: str, taken: str, left: str) -> Callable[[Any, tuple[Any, ...
     def chain(e: Any, args: tuple[Any, ...], inner: list[Any]) -> Any:
         (a, b), (da, db) = args, inner
         mean = e.mul(e.number(Fraction(1, 2)), e.add(da, db))
-        equal = e.where(e.Compare("==", a, b), mean, e.call(name, args))
-        return e.where(e.Compare(taken, a, b), da, e.where(e.Compare(left, a, b), db, equal))
+        equal = e.where(e.Comparison("==", a, b), mean, e.call(name, args))
+        return e.where(e.Comparison(taken, a, b), da, e.where(e.Comparison(left, a, b), db, equal))
 
     return chain
 

@@ -11,7 +11,7 @@ from opdsl.errors import LanguageError, OpIndexError
 from opdsl.language.declarations import Dim
 from opdsl.language.function_shapes import Type
 from opdsl.language.operator_application import spans_of
-from opdsl.language.tree import Add, Call, Mul, Node, Pow, Ref, Sum
+from opdsl.language.tree import Add, Call, Mul, Node, Pow, Ref, SumOver
 
 
 def occurrences(nodes: Sequence[Node], types: Sequence[Type]) -> list[tuple[str, Dim, Node]]:
@@ -66,7 +66,7 @@ def refuse_shared_dummies(factors: Sequence[Node], types: Sequence[Type]) -> Non
     """Refuse a letter that two factors of a product sum over."""
     seen: dict[str, Node] = {}
     for factor, type_ in zip(factors, types, strict=True):
-        if isinstance(factor, (Mul, Add, Call, Pow, Sum, Ref)):
+        if isinstance(factor, (Mul, Add, Call, Pow, SumOver, Ref)):
             continue  # a bracket of its own keeps its summed letters to itself
         for letter in sorted(type_.dummies):
             if letter in seen:

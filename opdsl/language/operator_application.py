@@ -25,7 +25,7 @@ from opdsl.language.tree import (
     Num,
     Partial,
     Pow,
-    Sum,
+    SumOver,
     children,
     walk,
     with_children,
@@ -50,7 +50,7 @@ def _acting(node: Node) -> tuple[Node, ...]:
     match node:
         case Add() | Mul():
             return children(node)
-        case Neg(operand=inner) | Pow(base=inner) | Sum(body=inner) | Div(top=inner):
+        case Neg(operand=inner) | Pow(base=inner) | SumOver(body=inner) | Div(top=inner):
             return (inner,)
     return ()
 
@@ -98,8 +98,8 @@ def _applied(operator: Node, operand: Node, span: Span | None) -> Generator[tupl
             return Neg((yield inner, operand), span=span)
         case Div(top=top, bottom=bottom):
             return Div((yield top, operand), bottom, span=span)
-        case Sum(letter=letter, body=body):
-            return Sum(letter, (yield body, operand), span=span)
+        case SumOver(letter=letter, body=body):
+            return SumOver(letter, (yield body, operand), span=span)
         case Pow() if is_operator(operator.base):
             if isinstance(operator.base, Call):
                 raise OpSyntaxError(

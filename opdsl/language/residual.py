@@ -9,7 +9,7 @@ symbol               here
 ===================  ==========================================================
 ∂_x ∂_x u            ``Derivative("u", 0, (1, 1))`` when x is coordinate column 1
 a_ij ∂_i ∂_j u       ``IndexSum("i", IndexSum("j", Mul((Parameter("a", ("i", "j")), Derivative("u", 0, ("i", "j"))))))``
-σ'(u)                ``Call("tanh", (Derivative("u", 0, ()),), (1,))`` only for functions bound by the user
+σ'(u)                ``Composition("tanh", (Derivative("u", 0, ()),), (1,))`` only for functions bound by the user
 ===================  ==========================================================
 
 Sums over an index are written out when the space dimension is small; `IndexSum` remains where it is large or symbolic.
@@ -21,7 +21,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 from opdsl.language.interning import Expression, expression_node, interned, parts
 from opdsl.language.traverse import fill_slot
@@ -47,7 +47,7 @@ def _pointwise_parts(node: Pointwise) -> list[Pointwise]:
 
 
 def _digest_of(node: Pointwise) -> bytes:
-    written: list[bytes] = [type(node).__name__.encode()]
+    written: list[bytes] = [(node.kind or type(node).__name__).encode()]
     for name in node._entries:
         value = getattr(node, name)
         many = value if isinstance(value, tuple) else (value,)
@@ -68,6 +68,8 @@ class Pointwise(Expression, metaclass=_Interning):
     """A scalar expression evaluated at each point. Immutable; equal expressions are one object."""
 
     __slots__ = ("_digest", "_field_free", "_key", "_labels")
+    kind: ClassVar[str] = ""
+    """What digests call the class, where not by its name. They decide the order of terms that look alike, so they outlive names."""
     _digest: bytes
     _field_free: bool
     _labels: frozenset[str]
@@ -171,7 +173,7 @@ class Power(Pointwise):
 
 
 @expression_node
-class Call(Pointwise):
+class Composition(Pointwise):
     """An elementary function of the fixed table, or a function declared by the user.
 
     ``orders[k]`` counts derivatives with respect to argument k; all zero (or empty) for the function itself.
@@ -179,15 +181,17 @@ class Call(Pointwise):
     functions only.
     """
 
+    kind: ClassVar[str] = "Call"
     function: str
     args: tuple[Pointwise, ...]
     orders: tuple[int, ...] = ()
 
 
 @expression_node
-class Compare(Pointwise):
+class Comparison(Pointwise):
     """A comparison, ``operator`` one of < <= > >= == !=. Occurs only as the condition of `Where`."""
 
+    kind: ClassVar[str] = "Compare"
     operator: str
     left: Pointwise
     right: Pointwise
@@ -243,7 +247,7 @@ class ParameterSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Equation:
+class EquationResidual:
     """One named equation, left side minus right side. ``components`` in row-major order of ``shape``; () is a scalar.
 
     An equation with complex values has a last axis of length 2: real part, imaginary part.
@@ -268,7 +272,7 @@ class Residual:
     space: Sequence[int]
     fields: tuple[FieldSpec, ...]
     parameters: tuple[ParameterSpec, ...]
-    equations: tuple[Equation, ...]
+    equations: tuple[EquationResidual, ...]
     functions: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 

@@ -8,8 +8,8 @@ from fractions import Fraction
 from opdsl.language.residual import (
     Add,
     Axis,
-    Call,
-    Compare,
+    Comparison,
+    Composition,
     Coordinate,
     Derivative,
     IndexSum,
@@ -64,9 +64,9 @@ def _written(node: Pointwise, below: tuple[str, ...], coords: Sequence[str]) -> 
                 isinstance(exponent.value, float) or exponent.value.denominator == 1
             )  # fmt: skip
             return f"{inner}^{below[1]}" if plain else f"{inner}^({below[1]})"
-        case Call(name, _, orders):
+        case Composition(name, _, orders):
             return name + "'" * sum(orders) + "(" + ", ".join(below) + ")"
-        case Compare(operator):
+        case Comparison(operator):
             return f"{below[0]} {operator} {below[1]}"
         case Where():
             return f"where({', '.join(below)})"

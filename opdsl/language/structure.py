@@ -9,8 +9,8 @@ from opdsl.language.interning import expression_node
 from opdsl.language.residual import (
     Add,
     Axis,
-    Call,
-    Compare,
+    Comparison,
+    Composition,
     Coordinate,
     Derivative,
     IndexSum,
@@ -52,9 +52,9 @@ def children(node: Pointwise) -> tuple[Pointwise, ...]:
             return factors
         case Power(base, exponent):
             return (base, exponent)
-        case Call(_, args, _):
+        case Composition(_, args, _):
             return args
-        case Compare(_, left, right):
+        case Comparison(_, left, right):
             return (left, right)
         case Where(condition, yes, no):
             return (condition, yes, no)
@@ -98,14 +98,14 @@ def _key(node: Pointwise) -> tuple[Any, ...]:
     return (*_shallow(node), tuple(_shallow(child) for child in children(node)), digest(node))
 
 
-_RANK = {Power: 4, Call: 5, Mul: 6, Add: 7, IndexSum: 8, Where: 9, Compare: 10}
+_RANK = {Power: 4, Composition: 5, Mul: 6, Add: 7, IndexSum: 8, Where: 9, Comparison: 10}
 
 
 def _shallow(node: Pointwise) -> tuple[Any, ...]:
     rank = _RANK.get(type(node))
     if rank is None:
         return key(node)
-    name = node.function if isinstance(node, Call) else node.label if isinstance(node, IndexSum) else ""
+    name = node.function if isinstance(node, Composition) else node.label if isinstance(node, IndexSum) else ""
     return (rank, len(children(node)), name)
 
 

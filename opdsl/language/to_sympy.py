@@ -12,8 +12,8 @@ from opdsl.language.constructors import rename_label, transform
 from opdsl.language.functions import ELEMENTARY, FUNCTIONS
 from opdsl.language.residual import (
     Add,
-    Call,
-    Compare,
+    Comparison,
+    Composition,
     Coordinate,
     Derivative,
     IndexSum,
@@ -84,11 +84,11 @@ def pointwise_to_sympy(node: Pointwise, residual: Residual) -> Any:
                 return sympy.Mul(*below)
             case Power():
                 return sympy.Pow(*below)
-            case Call(function, _, orders):
+            case Composition(function, _, orders):
                 return _call(sympy, function, list(below), orders)
             case Where():
                 return sympy.Piecewise((below[1], below[0]), (below[2], True))
-            case Compare(operator):
+            case Comparison(operator):
                 made = {"<": sympy.Lt, "<=": sympy.Le, ">": sympy.Gt, ">=": sympy.Ge, "==": sympy.Eq, "!=": sympy.Ne}
                 return made[operator](*below)
             case IndexSum(label, body):

@@ -179,7 +179,7 @@ class Apply(Node):
 
 
 @expression_node
-class Sum(Node):
+class SumOver(Node):
     """An explicit sum ``sum_i(...)`` over the space coordinates."""
 
     letter: str
@@ -225,7 +225,7 @@ def children(node: Node) -> tuple[Node, ...]:
             return (one,)
         case Div(top=a, bottom=b) | Pow(base=a, exponent=b) | Compare(left=a, right=b) | Apply(operator=a, operand=b):
             return (a, b)
-        case Sum(body=one) | Definition(value=one):
+        case SumOver(body=one) | Definition(value=one):
             return (one,)
         case EquationNode(left=a, right=b):
             return (a,) if b is None else (a, b)
@@ -255,7 +255,7 @@ def with_children(node: Node, new: Sequence[Node]) -> Node:
             return replace(node, left=new[0], right=new[1])
         case Apply():
             return replace(node, operator=new[0], operand=new[1])
-        case Sum():
+        case SumOver():
             return replace(node, body=new[0])
         case At(where=where):
             names = [name for name, _ in where]

@@ -6,7 +6,7 @@ from opdsl.language import tree as ex
 from opdsl.language.functions import FUNCTIONS, Function
 from opdsl.language.operator_application import is_operator
 from opdsl.language.system import System
-from opdsl.language.tree_text import ATOM, POWER, PRODUCT, SUM, Written, number_text, written_out
+from opdsl.language.tree_text import ATOM, POWER, PRODUCT, SUM, Written, number_text, texts_of
 
 _GREEK = frozenset(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
@@ -16,7 +16,7 @@ _GREEK = frozenset(
 
 def system_latex(system: System) -> str:
     """Return the equations as LaTeX."""
-    texts = iter(text for text, _ in written_out(system.expressions, _node))
+    texts = iter(text for text, _ in texts_of(system.expressions, _node))
     lines = [rf"{_name(d.name)} := {next(texts)}" for d in system.definitions]
     for equation in system.equations:
         left = next(texts)
@@ -84,7 +84,7 @@ def _node(node: ex.Node, below: tuple[Written, ...]) -> Written:
             return known.get(name, rf"\operatorname{{{name}}}"), POWER
         case ex.Apply():
             return f"{_enclosed(below[0], POWER)} {_enclosed(below[1], ATOM)}", POWER
-        case ex.Sum(letter=letter):
+        case ex.SumOver(letter=letter):
             return rf"\sum_{{{letter}}} {_enclosed(below[0], PRODUCT)}", PRODUCT
         case ex.At(where=where):
             places = ", ".join(f"{_name(name)}={value}" for (name, _), (value, _) in zip(where, below[1:], strict=True))

@@ -48,10 +48,10 @@ def equations_text(system: System) -> str:
 
 def expression_text(node: ex.Node, system: System) -> str:
     """Return one expression of a system."""
-    return written_out([node], _Text(system).node)[0][0]
+    return texts_of([node], _Text(system).node)[0][0]
 
 
-def written_out(nodes: Sequence[ex.Node], write: Callable[[ex.Node, tuple[Written, ...]], Written]) -> list[Written]:
+def texts_of(nodes: Sequence[ex.Node], write: Callable[[ex.Node, tuple[Written, ...]], Written]) -> list[Written]:
     """Write expressions down, every distinct one once: ``write`` puts a node together from the texts of its parts."""
 
     def counted(node: ex.Node, below: tuple[Written, ...]) -> Written:
@@ -92,7 +92,7 @@ def _header(decls: Declarations) -> list[str]:
 
 
 def _statements(system: System) -> list[str]:
-    texts = iter(text for text, _ in written_out(system.expressions, _Text(system).node))
+    texts = iter(text for text, _ in texts_of(system.expressions, _Text(system).node))
     out = [f"let {d.name} = {next(texts)}" for d in system.definitions]
     for equation in system.equations:
         text = next(texts)
@@ -145,7 +145,7 @@ class _Text:
                 return self._nabla(name), ATOM
             case ex.Apply(operator=operator_, operand=operand):
                 return self._apply(operator_, operand, *below)
-            case ex.Sum(letter=letter):
+            case ex.SumOver(letter=letter):
                 return f"sum_{letter}({below[0][0]})", SUM
             case ex.At(where=where):
                 places = ", ".join(f"{name}={value}" for (name, _), (value, _) in zip(where, below[1:], strict=True))

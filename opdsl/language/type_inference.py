@@ -39,7 +39,7 @@ from opdsl.language.tree import (
     Partial,
     Pow,
     Ref,
-    Sum,
+    SumOver,
     form,
     walk,
 )
@@ -161,7 +161,7 @@ class Ranks(Shapes):
                 if name == "dn" and "n" in self.params:
                     self._declared_normal(node)
                 return self.nabla(node, name, operand, (yield operand))
-            case Sum(letter=letter, body=body):
+            case SumOver(letter=letter, body=body):
                 return (yield from self._explicit_sum(node, letter, body))
             case At(operand=operand, where=where):
                 for _, value in where:

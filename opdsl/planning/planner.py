@@ -26,7 +26,7 @@ from opdsl.pricing.rates import constants
 from opdsl.strategies import STRATEGIES, Method, Refusal, Request, Strategy
 from opdsl.strategies.base import Surroundings
 from opdsl.strategies.linear_operators import LinearOperator, OperatorValue, Split, split
-from opdsl.strategies.no_derivatives import Evaluation
+from opdsl.strategies.no_derivatives import PlainEvaluation
 from opdsl.strategies.operator_text import operator_text
 from opdsl.strategies.stde import STDE
 
@@ -260,7 +260,7 @@ class _Choice:
         fields, texts, wanted = self.network.fields, self.texts, self.wanted
         forced, why = self.forced()
         if not wanted and (forced is None or forced.exact):
-            method: Method = Evaluation()
+            method: Method = PlainEvaluation()
             why = "no derivatives are needed"
             cost = self.cost(method)
             return FieldPlan(fields, texts, method.strategy, 1, cost, why, (), tuple(method.details()), method, wanted)

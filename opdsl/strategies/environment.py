@@ -17,8 +17,8 @@ from opdsl.jets.graph import Array
 from opdsl.language.functions import FUNCTIONS
 from opdsl.language.residual import (
     Add,
-    Call,
-    Compare,
+    Comparison,
+    Composition,
     Coordinate,
     Derivative,
     IndexSum,
@@ -126,9 +126,9 @@ class Environment:
                 return self._fold(factors, lambda a, b: a * b)
             case Power(base, exponent):
                 return self._power(base, exponent)
-            case Call(name, args, orders):
+            case Composition(name, args, orders):
                 return self._call(name, args, orders)
-            case Compare(operator, left, right):
+            case Comparison(operator, left, right):
                 return self._fold((left, right), _COMPARISONS[operator])
             case Where(condition, yes, no):
                 return self._where(condition, yes, no)

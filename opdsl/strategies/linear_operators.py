@@ -22,10 +22,10 @@ from opdsl.language.interning import expression_node
 from opdsl.language.residual import (
     Add,
     Axis,
-    Call,
-    Compare,
+    Comparison,
+    Composition,
     Derivative,
-    Equation,
+    EquationResidual,
     IndexSum,
     Mul,
     Number,
@@ -134,7 +134,7 @@ class Split:
         merged: whether linear terms were added up.
     """
 
-    equations: tuple[Equation, ...]
+    equations: tuple[EquationResidual, ...]
     operators: Mapping[str, tuple[LinearOperator, ...]]
     merged: bool
 
@@ -189,7 +189,7 @@ def split(residual: Residual, *, merge: bool) -> Split:
     equations = []
     for equation in residual.equations:
         parts = tuple(_collect(c, value, read, merge) for c in equation.components)
-        equations.append(Equation(equation.name, parts, equation.shape, equation.text))
+        equations.append(EquationResidual(equation.name, parts, equation.shape, equation.text))
     return Split(tuple(equations), {f: tuple(ops) for f, ops in operators.items()}, merge)
 
 
@@ -202,10 +202,10 @@ def _with_children(node: Pointwise, new: tuple[Pointwise, ...]) -> Pointwise:
             return Mul(new)
         case Power():
             return Power(*new)
-        case Call(function, _, orders):
-            return Call(function, new, orders)
-        case Compare(operator, _, _):
-            return Compare(operator, *new)
+        case Composition(function, _, orders):
+            return Composition(function, new, orders)
+        case Comparison(operator, _, _):
+            return Comparison(operator, *new)
         case Where():
             return Where(*new)
         case IndexSum(label, _):

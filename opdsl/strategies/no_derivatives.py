@@ -11,7 +11,7 @@ from opdsl.strategies.environment import Environment
 
 
 @dataclass(frozen=True)
-class Evaluation(Method):
+class PlainEvaluation(Method):
     """One plain forward pass."""
 
     strategy: str = "evaluation"

@@ -14,7 +14,7 @@ from opdsl.jets.graph import Approximation, Array, Graph
 from opdsl.pricing.counting import Effort
 from opdsl.strategies.base import Delivered, Method, Refusal, Request, Strategy, Surroundings
 from opdsl.strategies.environment import Environment
-from opdsl.strategies.no_derivatives import Evaluation
+from opdsl.strategies.no_derivatives import PlainEvaluation
 from opdsl.strategies.restriction import fewest_channels
 
 _NAMES = ("values", "first derivatives", "second derivatives", "third derivatives")
@@ -86,7 +86,7 @@ class SPInProp(Strategy):
                 "low-rank network, and net.with_reduced(fast) attaches it",
             )
         if not request.operators:
-            return SPInPropMethod(Evaluation(), near.lines, near.errors)
+            return SPInPropMethod(PlainEvaluation(), near.lines, near.errors)
         inner = fewest_channels(replace(request, graph=near.graph))
         if isinstance(inner, Refusal):
             return Refusal(self.name, inner.reason)

@@ -12,12 +12,11 @@ import numpy.typing as npt
 
 from opdsl import backends
 from opdsl.errors import LanguageError
-from opdsl.evaluation.api import Condition as ConditionOperator
-from opdsl.evaluation.api import Operator, operator
+from opdsl.evaluation.api import Condition, Operator, operator
 from opdsl.evaluation.results import Residuals
 from opdsl.training.formulas import parameter_names
 from opdsl.training.problem import Problem
-from opdsl.training.problem_tables import Condition
+from opdsl.training.problem_tables import ProblemCondition
 
 Points = npt.NDArray[np.float64]
 
@@ -36,10 +35,10 @@ class Term:
     """
 
     names: tuple[str, ...]
-    operator: Operator | ConditionOperator
+    operator: Operator | Condition
     points: tuple[str, ...]
     parameters: tuple[str, ...]
-    condition: ConditionOperator | None = None
+    condition: Condition | None = None
     observed: Points | None = None
 
     @staticmethod
@@ -82,7 +81,7 @@ def terms(problem: Problem, backend: str | None, observed: Points | None = None)
     return tuple(found)
 
 
-def condition_term(problem: Problem, condition: Condition, backend: str | None) -> Term:
+def condition_term(problem: Problem, condition: ProblemCondition, backend: str | None) -> Term:
     """Return the loss of one condition."""
     name = condition.name
     if condition.periodic:
@@ -120,5 +119,5 @@ def place(problem: Problem, found: Sequence[Term], points: dict[str, Points]) ->
     return points | moved
 
 
-def _place(problem: Problem, inside: ConditionOperator, points: Points) -> Points:
+def _place(problem: Problem, inside: Condition, points: Points) -> Points:
     return np.ascontiguousarray(inside.place(points, backend=backends.HOST, **problem.constants))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from opdsl.training.problem_tables import (
-    Condition,
     DataSpec,
     NetworkSpec,
     OptimiserSpec,
     ParameterValue,
+    ProblemCondition,
     ReferenceSpec,
     SamplingSpec,
 )
@@ -43,7 +43,7 @@ class Problem:
     fields: tuple[str, ...]
     equations: Mapping[str, str]
     parameters: tuple[ParameterValue, ...]
-    conditions: tuple[Condition, ...]
+    conditions: tuple[ProblemCondition, ...]
     reference: ReferenceSpec
     data: DataSpec
     network: NetworkSpec

@@ -23,11 +23,11 @@ from opdsl.training.problem_schema import (
 )
 from opdsl.training.problem_tables import (
     METHODS,
-    Condition,
     DataSpec,
     NetworkSpec,
     OptimiserSpec,
     ParameterValue,
+    ProblemCondition,
     ReferenceSpec,
     SamplingSpec,
 )
@@ -148,7 +148,7 @@ def _parameters(table: ProblemFile) -> tuple[ParameterValue, ...]:
     )
 
 
-def _conditions(table: ProblemFile, box: dict[str, tuple[float, float]], findings: Findings) -> tuple[Condition, ...]:
+def _conditions(table: ProblemFile, box: dict[str, tuple[float, float]], findings: Findings) -> tuple[ProblemCondition, ...]:
     found = []
     for name, value in table.conditions.items():
         match value:
@@ -156,9 +156,9 @@ def _conditions(table: ProblemFile, box: dict[str, tuple[float, float]], finding
                 if value.periodic not in box:
                     _not_one_of(("conditions", name, "periodic"), value.periodic, tuple(box), findings)
                     continue
-                found.append(Condition(name, periodic=value.periodic, order=value.order))
+                found.append(ProblemCondition(name, periodic=value.periodic, order=value.order))
             case PartCondition():
-                found.append(Condition(name, value.equation, inside=dict(value.inside)))
+                found.append(ProblemCondition(name, value.equation, inside=dict(value.inside)))
                 for column, (low, high) in value.inside.items():
                     if column not in box:
                         _not_one_of(("conditions", name, "inside", column), column, tuple(box), findings)
@@ -166,9 +166,9 @@ def _conditions(table: ProblemFile, box: dict[str, tuple[float, float]], finding
                         limits = "[{:g}, {:g}]".format(*box[column])
                         findings.add(("conditions", name, "inside", column), f"[{low:g}, {high:g}] is no part of the box {limits}")
             case BoundaryCondition():
-                found.append(Condition(name, value.equation, everywhere=True))
+                found.append(ProblemCondition(name, value.equation, everywhere=True))
             case _:
-                found.append(Condition(name, str(value)))
+                found.append(ProblemCondition(name, str(value)))
     return tuple(found)
 
 

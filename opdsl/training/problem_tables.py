@@ -24,7 +24,7 @@ class ParameterValue:
 
 
 @dataclass(frozen=True)
-class Condition:
+class ProblemCondition:
     """A boundary, initial or periodic condition.
 
     Exactly one of four kinds: ``equation`` with a restriction in its text (``u(t=0) = 0``); ``equation`` on all

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.stats import qmc
 
 from opdsl.training.problem import Problem
-from opdsl.training.problem_tables import Condition
+from opdsl.training.problem_tables import ProblemCondition
 
 Points = npt.NDArray[np.float64]
 
@@ -94,7 +94,7 @@ class Sampler:
             points["data"] = self.observations
         return points
 
-    def _condition(self, condition: Condition, count: int, number: int) -> dict[str, Points]:
+    def _condition(self, condition: ProblemCondition, count: int, number: int) -> dict[str, Points]:
         name = condition.name
         if condition.everywhere:
             return {name: self.faces(name, count, number)}

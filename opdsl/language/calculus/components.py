@@ -30,7 +30,7 @@ from opdsl.language.constructors import ONE, ZERO, call, number
 from opdsl.language.declarations import Dim
 from opdsl.language.functions import ELEMENTARY, FUNCTIONS
 from opdsl.language.operator_application import spans_of
-from opdsl.language.residual import Axis, Compare, Coordinate, Derivative, Number, Parameter, Pointwise
+from opdsl.language.residual import Axis, Comparison, Coordinate, Derivative, Number, Parameter, Pointwise
 from opdsl.language.structure import Coefficient
 from opdsl.language.traverse import demand
 from opdsl.language.type_inference import Ranks
@@ -119,13 +119,13 @@ class Components(VectorCalculus):
             case ex.Call(name=name, args=args):
                 return (yield from self._call(node, name, args, index, env))
             case ex.Compare(operator=operator, left=left, right=right):
-                return Compare(operator, *map(real, (yield from self._each((left, right), (), env))))
+                return Comparison(operator, *map(real, (yield from self._each((left, right), (), env))))
             case ex.Apply(operator=ex.Partial(axes=axes), operand=operand):
                 return self._partials((yield operand, index, env), self._axes(axes, dict(env)))
             case ex.Apply(operator=ex.Nabla(name=name), operand=operand):
                 scalar = not self.ranks.of(operand).shape
                 return (yield from self.nabla(name, self.tensor(operand, env), index, scalar=scalar))
-            case ex.Sum(letter=letter, body=body):
+            case ex.SumOver(letter=letter, body=body):
                 with self.ranks.inside(self.ranks.bound | {letter}):
                     return (yield body, index, env)
         raise AssertionError(f"no component rule for {type(node).__name__}; a new node type needs one")

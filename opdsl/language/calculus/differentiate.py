@@ -14,8 +14,8 @@ from opdsl.language.functions import FUNCTIONS
 from opdsl.language.residual import (
     Add,
     Axis,
-    Call,
-    Compare,
+    Comparison,
+    Composition,
     Coordinate,
     Derivative,
     IndexSum,
@@ -60,7 +60,7 @@ class Differentiator:
         if (node, axis) not in self.memo:
             # What is nested deeply is done from the inside, so that no call waits for more than one other.
             for each in postorder((node,), lambda n: () if (n, axis) in self.memo else _differentiated(n)):
-                if children(each) and not isinstance(each, Compare) and (each, axis) not in self.memo:
+                if children(each) and not isinstance(each, Comparison) and (each, axis) not in self.memo:
                     self.memo[(each, axis)] = self._compound(each, axis)
         return self.memo[(node, axis)]
 
@@ -93,7 +93,7 @@ class Differentiator:
             case Power(base, exponent):
                 spend(PRICE * 4)
                 return self._power(base, exponent, axis)
-            case Call(function, args, orders):
+            case Composition(function, args, orders):
                 spend(PRICE * 4)
                 return self._call(function, args, orders, axis)
             case Where(condition, yes, no):
@@ -102,7 +102,7 @@ class Differentiator:
             case IndexSum(label, body):
                 spend(PRICE * 2)
                 return index_sum(label, self(body, axis))
-            case Compare():
+            case Comparison():
                 raise AssertionError("a comparison has no derivative; Where does not differentiate its condition")
         raise AssertionError(f"no derivative for {type(node).__name__}; a new node type needs one")
 

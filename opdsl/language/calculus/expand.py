@@ -18,7 +18,7 @@ from opdsl.language.calculus.equations import is_condition, located, names_used,
 from opdsl.language.calculus.vector_calculus import MAX_WRITTEN_DIMENSION, TooLongToWriteOut
 from opdsl.language.declarations import Dim
 from opdsl.language.operator_application import desugar, spans_of
-from opdsl.language.residual import Equation, FieldSpec, ParameterSpec, Residual
+from opdsl.language.residual import EquationResidual, FieldSpec, ParameterSpec, Residual
 from opdsl.language.system import System
 from opdsl.language.type_inference import Ranks
 
@@ -91,7 +91,7 @@ def _residual_with(
 ) -> Residual:
     decls = system.declarations
     ranks = typed(system, dimension)
-    raw: list[Equation] = []
+    raw: list[EquationResidual] = []
     used, normal = names_used(system, equations)
     size = len(decls.space(dimension))
     for equation in equations:
@@ -104,7 +104,7 @@ def _residual_with(
             raise located(error, system, equation) from None
     every = [c for e in raw for c in e.components]
     differentiated = frozenset(c.name for c in coefficients_of(every) if c.axes)
-    settled: list[Equation] = []
+    settled: list[EquationResidual] = []
     shapes = {p.name: ranks.dims(p.shape or ()) for p in ranks.params.values()}
     if normal:
         shapes.setdefault("n", (size,))
@@ -150,7 +150,7 @@ def _ints(shape: Iterable[Dim]) -> tuple[int, ...]:
 
 def _equation(
     ranks: Ranks, node: ex.Node, equation: ex.EquationNode, system: System, *, lazy: bool, constants: Collection[str]
-) -> Equation:
+) -> EquationResidual:
     type_ = ranks.of(node)
     letters = [(letter, int(size)) for letter, size in type_.free]
     shape = tuple(size for _, size in letters) + _ints(type_.shape)
@@ -178,7 +178,7 @@ def _equation(
         shape = (*shape, 2)
     else:
         components = tuple(real(value) for value in values)  # type: ignore[arg-type]
-    return Equation(equation.name, components, shape, text_of(system, equation))
+    return EquationResidual(equation.name, components, shape, text_of(system, equation))
 
 
 def _first_that_works(attempt: Callable[[bool], list[object]], modes: list[bool]) -> list[object]:

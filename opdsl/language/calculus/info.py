@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from opdsl.language.residual import (
     Add,
-    Call,
-    Compare,
+    Comparison,
+    Composition,
     Derivative,
     IndexSum,
     Mul,
@@ -160,7 +160,7 @@ def _degrees(nodes: list[Pointwise], counts: Callable[[Derivative], bool]) -> li
                 return min(2, sum(below))
             case Where():
                 return 2 if below[0] else max(below[1:])
-            case Power() | Call() | Compare():
+            case Power() | Composition() | Comparison():
                 return 2 if any(below) else 0
         return 0
 

@@ -10,8 +10,8 @@ from opdsl.language.calculus.coefficients import component_index
 from opdsl.language.declarations import CoordinateNames
 from opdsl.language.residual import (
     Add,
-    Call,
-    Compare,
+    Comparison,
+    Composition,
     Coordinate,
     Derivative,
     IndexSum,
@@ -84,15 +84,15 @@ def to_expression(node: Pointwise, residual: Residual) -> ex.Node:
                 return ex.Div(ex.Num(Fraction(1)), below[0])
             case Power():
                 return ex.Pow(*below)
-            case Call(function, _, orders) if not any(orders):
+            case Composition(function, _, orders) if not any(orders):
                 return ex.Call(function, below)
             case Where():
                 return ex.Call("where", below)
-            case Compare(operator):
+            case Comparison(operator):
                 return ex.Compare(operator, *below)
             case IndexSum(label):
-                return ex.Sum(label, *below)
-        raise OpdslError(f"{type(node).__name__} of a user function's derivative cannot be written as text", code="E054")
+                return ex.SumOver(label, *below)
+        raise OpdslError("the derivative of a function that is bound cannot be written as text", code="E054")
 
     def length(node: Pointwise, below: tuple[int, ...]) -> int:
         return min(1 + sum(below), MAX_WRITTEN_NODES + 1)

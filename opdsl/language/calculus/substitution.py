@@ -21,7 +21,7 @@ from opdsl.language.constructors import ONE, ZERO, add, divide, mul, negate, tra
 from opdsl.language.declarations import Declarations
 from opdsl.language.function_shapes import Type, describe
 from opdsl.language.operator_application import desugar
-from opdsl.language.residual import Coordinate, Derivative, Equation, FieldSpec, Parameter, Pointwise, Residual
+from opdsl.language.residual import Coordinate, Derivative, EquationResidual, FieldSpec, Parameter, Pointwise, Residual
 from opdsl.language.structure import Coefficient, has_index_sum
 from opdsl.language.system import System
 from opdsl.language.tree_text import coords_text
@@ -255,7 +255,7 @@ class _Reader:
         return self.coordinates[name] if name in self.coordinates else Coordinate(self.names.index(name))
 
 
-def _equations(made: Equation, residual: Residual, named: bool) -> Iterator[ex.EquationNode]:
+def _equations(made: EquationResidual, residual: Residual, named: bool) -> Iterator[ex.EquationNode]:
     """A vector of formulas is written ``vec(…)``; of a matrix every component becomes an equation."""
     nodes = [to_expression(c, residual) for c in made.components]
     if len(made.shape) < 2:
