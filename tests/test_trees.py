@@ -233,6 +233,8 @@ def test_a_rule_is_asked_once_and_closed_when_something_is_wrong() -> None:
     assert demand(6, rule, int, known) == 8
     assert asked == [6, 5, 4, 2, 1, 0]
     assert known == {0: 0, 1: 1, 2: 1, 3: 2, 4: 3, 5: 5, 6: 8}
-    with pytest.raises(ValueError, match="7"):
+    with pytest.raises(ValueError, match="7") as caught:
         demand(9, rule, int, known)
+    # While the error is looked at its traceback keeps the rules, so that nothing but `demand` can have closed them.
     assert closed[-3:] == [7, 8, 9]
+    assert caught.value.args == (7,)

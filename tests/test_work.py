@@ -69,6 +69,8 @@ def called(op: opdsl.Operator) -> Any:
 VERBS: dict[str, Callable[[opdsl.Operator], Any]] = {
     "info": lambda op: str(op.info()),
     "str": str,
+    "repr": lambda op: (repr(op), repr(op.system), repr(op.residual())),
+    "explain": lambda op: str(op.explain()),
     "latex": lambda op: op.latex(),
     "plan": lambda op: str(op.plan()),
     "conditions": lambda op: dict(op.conditions),
@@ -121,7 +123,7 @@ def test_every_verb_answers_or_refuses(text: str, options: dict[str, str]) -> No
                     verb(op)
 
 
-@pytest.mark.parametrize("verb", ["info", "str", "latex", "plan", "to_sympy", "call"])
+@pytest.mark.parametrize("verb", ["info", "str", "repr", "latex", "plan", "explain", "conditions", "to_sympy", "call"])
 @pytest.mark.parametrize("body", ["{0}*{0} + {0}", "sin({0}) + u {0}"])
 def test_two_hundred_definitions_are_served(body: str, verb: str) -> None:
     """They have 2²⁰⁰ paths and some hundreds of nodes."""
