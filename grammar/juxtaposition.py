@@ -3,6 +3,12 @@
 A prefix acts on the next unit with its power or call (``a_ij d_i d_j u v`` is ``(a:∂∂u) v``); an operator in parentheses acts on
 the unit after it; a function without parentheses takes one unit and is refused where a second one follows, because ``sin 2 x``
 has two readings.
+
+The grammar carries sums, products, explicit sums, powers, and a prefix with its own power. Where the operand of a prefix ends it
+cannot: ``d_x u(x)^2`` is d_x (u²), for u(x) is the field itself, and ``d_x u(v)^2`` is (d_x u) v², for u(v) is a product. Both are
+PREFIX VALUE CALL VALUE RPAR POWER NUMBER; whether a parenthesis holds all coordinates, a place such as u(0, x), or a factor is
+known from its tree and from the declarations. So a run is associated here, and operators in parentheses with it: the grammar
+could tell ``(d_t - lap) u`` from ``(d_t - u) v``, but only with every rule between a sum and a factor written twice.
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ from opdsl.errors import OpLimitError, OpSyntaxError, Span
 from opdsl.grammar.applications import Calls
 from opdsl.grammar.declarations import MAX_ORDER
 from opdsl.grammar.symbol_table import Classified
-from opdsl.grammar.tree_items import Argument, Item, Prefix, differentiates, has_field, joined, span_of, spans_of_node
+from opdsl.grammar.tree_items import Argument, Item, Postfix, Prefix, differentiates, has_field, joined, span_of, spans_of_node
 from opdsl.language import tree as ex
 from opdsl.language.operator_application import check_operator_product, is_operator
 
@@ -51,45 +57,36 @@ class Runs(Calls):
                                 suggestion="write what the operator acts on after it")
 
     def term(self, span: Span, children: list[Any]) -> ex.Node:
-        """``run op run op run`` from left to right; an explicit sum takes everything to its right."""
-        items: list[Any] = []
-        for child in children:
-            if isinstance(child, Classified):
-                items.append((child.lexeme.text, child.lexeme.span))
-            else:
-                items.append(child)
-        return self._term(items)
+        """Associate from the left. An explicit sum stands last, in the run before it if there is one."""
+        if isinstance(children[-1], ex.SumOver):
+            before = children[-2] if len(children) > 1 and isinstance(children[-2], list) else []
+            children[-1 - bool(before) :] = [[*before, children[-1]]]
+        return self._fold(children)
 
-    def _term(self, items: list[Any]) -> ex.Node:
-        for k, run in enumerate(items):
-            if not isinstance(run, list):
-                continue
-            for j, item in enumerate(run):
-                if isinstance(item, Prefix) and isinstance(item.what, tuple):
-                    body = self._term([run[j + 1 :], *items[k + 1 :]]) if j + 1 < len(run) else None
-                    if body is None:
-                        raise OpSyntaxError("the sum has no body", code="E027", spans=(item.span,), suggestion="write sum_i(...)")
-                    summed = self._summed(item.what[1], body, item.span.join(body.span))
-                    return self._fold([*items[:k], [*run[:j], summed]])
-        return self._fold(items)
-
-    def _summed(self, letters: str, body: ex.Node, span: Span) -> ex.Node:
-        for letter in reversed(letters):
-            body = self.checked(ex.SumOver(letter, body, span=span))
+    def summed(self, span: Span, children: list[Any]) -> ex.Node:
+        token: Classified = children[0]
+        if len(children) > 1 and isinstance(children[1], Postfix):
+            raise OpSyntaxError("the end of the sum, or a power of it?", code="E017", spans=(token.lexeme.span.join(children[1].span),),
+                                suggestion=f"write sum_{token.payload}(…) over all space coordinates, (sum_{token.payload}(…))^2 for a power")
+        if not isinstance(children[-1], ex.Node):
+            raise OpSyntaxError("the sum has no body", code="E027", spans=(token.lexeme.span,), suggestion="write sum_i(...)")
+        body = children[-1]
+        for letter in reversed(str(token.payload)):
+            body = self.checked(ex.SumOver(letter, body, span=token.lexeme.span.join(body.span)))
         return body
 
     def _fold(self, items: list[Any]) -> ex.Node:
-        """Associate from the left. A product stays open while it grows; one in parentheses keeps its own index sums."""
+        """A product stays open while it grows; one in parentheses keeps its own index sums."""
         product: list[ex.Node] = []
         operation: tuple[str, Span] | None = None
         negative = False
         last: ex.Node = ex.Num(Fraction(1))
         for item in items:
-            if isinstance(item, tuple):
-                if item[0] in "+-" and operation is not None:
-                    negative ^= item[0] == "-"
+            if isinstance(item, Classified):
+                if item.type == "SIGN":
+                    negative ^= item == "-"
                 else:
-                    operation = item
+                    operation = (str(item), item.lexeme.span)
                 continue
             factors = self._run(item)
             self.check_neighbours(factors)
@@ -188,9 +185,6 @@ class Runs(Calls):
             if isinstance(prefix, Prefix) and isinstance(prefix.what, str):
                 result = self._function_prefix(prefix, result, following)
                 continue
-            if isinstance(prefix, Prefix) and isinstance(prefix.what, tuple):
-                result = self._summed(prefix.what[1], result, prefix.span.join(result.span))
-                continue
             operator = self._operator(prefix)
             if innermost:
                 self.check_chain(prefix, operator, result, items[at:])
@@ -240,8 +234,6 @@ class Runs(Calls):
         if isinstance(item.what, str):
             raise OpSyntaxError(f"{item.what} has no argument", code="E027", spans=(item.span,),
                                 suggestion=f"write {item.what}(…)")
-        if isinstance(item.what, tuple):
-            raise OpSyntaxError("the sum has no body", code="E027", spans=(item.span,), suggestion="write sum_i(...)")
         assert isinstance(item.what, ex.Node)
         if item.power is None:
             return item.what

@@ -100,7 +100,7 @@ class Classifier(UnknownNames):
             case "BOX":
                 out.append(Classified("PREFIX", lexeme, self._box(lexeme.span)))
             case "SUM":
-                out.append(Classified("PREFIX", lexeme, ("sum", self._sum(lexeme))))
+                out.append(Classified("SUM", lexeme, self._sum(lexeme)))
             case "DELTA":
                 out.append(Classified("PREFIX", lexeme, ex.Nabla("laplace", span=lexeme.span)))
             case "DIV" | "CURL" | "GRAD":

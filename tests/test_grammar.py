@@ -480,3 +480,29 @@ def test_the_grammar_has_no_conflicts(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger=logger.name):
         Lark(parser().source_grammar, parser="lalr", lexer=_Classified, debug=True, maybe_placeholders=False)
     assert not [r.message for r in caplog.records if "conflict" in r.message.lower()]
+
+
+def test_what_the_grammar_cannot_carry() -> None:
+    """The same terminals, and another operand of the prefix: a field at all coordinates, or a product."""
+    from opdsl.grammar.parse import _Parse
+    from opdsl.grammar.symbol_table import Classifier
+
+    def terminals(text: str) -> list[str]:
+        worker = _Parse(text, 0, dict(declared))
+        lexemes, decls = worker._lexemes(text, None, worker._declared())
+        return [token.type for token in Classifier(decls).run(lexemes)]
+
+    declared = {"coords": "x", "fields": "u v"}
+    assert terminals("d_x u(x)^2") == terminals("d_x u(v)^2") == "PREFIX VALUE CALL VALUE RPAR POWER NUMBER".split()
+    assert only("d_x u(x)^2", **declared) == only("d_x (u^2)", **declared)
+    assert only("d_x u(v)^2", **declared) == only("(d_x u) v^2", **declared)
+
+
+@pytest.mark.parametrize(("text", "printed"), [
+    ("k sum_i x_i d_i u / 2 v", "k*sum_i(x_i*d_i u/2*v)"), ("d_x sum_i x_i u v", "d_x sum_i(x_i*u*v)"),
+    ("v + sum_i x_i d_i u + v", "v + sum_i(x_i*d_i u) + v"),
+    ("u/sum_i x_i x_i", "u/sum_i(x_i*x_i)"), ("u * -sum_i x_i d_i u", "u*(-sum_i(x_i*d_i u))"),
+])  # fmt: skip
+def test_an_explicit_sum_takes_all_to_its_right(text: str, printed: str) -> None:
+    declared = {"coords": "x y", "fields": "u v", "params": "k"}
+    assert parsed(text, **declared) == parsed(printed, **declared)
