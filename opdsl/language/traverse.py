@@ -114,7 +114,9 @@ def demand(
 def fill_slot(node: T, slot: str, children: Callable[[T], Sequence[T]], value: Callable[[T], object]) -> None:
     """Put a value into a slot of the node, and of everything below it that has none yet, children first."""
     if not hasattr(node, slot):
-        for each in postorder((node,), lambda n: () if hasattr(n, slot) else children(n)):
+        # What is built from below is asked about from below, too: then only the node itself is left.
+        ready = all(hasattr(child, slot) for child in children(node))
+        for each in (node,) if ready else postorder((node,), lambda n: () if hasattr(n, slot) else children(n)):
             if not hasattr(each, slot):
                 spend(1)
                 object.__setattr__(each, slot, value(each))

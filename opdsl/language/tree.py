@@ -274,7 +274,8 @@ def walk(*roots: Node) -> Iterator[Node]:
 
 def form(node: Node) -> Node:
     """Return the node without places; equal nodes have the same, as an object."""
-    fill_slot(node, "_form", children, _form_of)
+    if not hasattr(node, "_form"):
+        fill_slot(node, "_form", children, _form_of)
     return node if node._form is None else node._form
 
 
