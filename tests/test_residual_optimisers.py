@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from opdsl.training.damped_steps import linearise
+from opdsl.training.damped_steps import cholesky_solver, linearise
 from opdsl.training.least_squares import LeastSquares
 from opdsl.training.levenberg_marquardt import levenberg_marquardt
 from opdsl.training.natural_gradient import natural_gradient
@@ -76,6 +76,29 @@ def test_a_damped_step_is_the_least_squares_solution(
     j = np.asarray(problem.jacobian(theta))  # type: ignore[misc]
     expected = np.linalg.lstsq(np.vstack([j, np.sqrt(damping) * np.eye(parameters)]), -np.append(w, np.zeros(parameters)), rcond=None)[0]
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+def test_a_matrix_that_is_not_positive_definite_has_no_solver(library: str, precision: None) -> None:
+    make = arrays(library)
+    assert cholesky_solver(make([[1.0, 2.0], [2.0, 1.0]])) is None
+    assert cholesky_solver(make([[1.0, 0.0], [0.0, 0.0]])) is None
+
+
+def test_the_damping_follows_the_gain_ratio() -> None:
+    """r = t³ at t = 1 with λ = 3: δ = -1/4, so that all numbers are fractions."""
+    cube = LeastSquares(lambda t: t**3, lambda t: 3.0 * t[None, :] ** 2)
+    optimiser, theta = levenberg_marquardt(geodesic=False), np.array([1.0])
+    new, state, report = optimiser.step(cube, theta, {"damping": 3.0, "growth": 16.0})
+    assert new[0] == pytest.approx(3 / 4)
+    gain = (1 - (3 / 4) ** 6) / (1 - (1 / 4) ** 2)
+    assert report.gain == pytest.approx(gain)
+    assert state == {"damping": pytest.approx(3.0 * (1 - (2 * gain - 1) ** 3)), "growth": 2.0}
+    # Far from the root of r = arctan t the undamped step overshoots: refused trials multiply λ by 2, 4, 8, …
+    bent = LeastSquares(np.arctan, lambda t: 1.0 / (1.0 + t[None, :] ** 2))
+    _, _, report = optimiser.step(bent, np.array([20.0]), {"damping": 1e-9, "growth": 2.0})
+    assert report.trials > 2
+    assert report.damping == pytest.approx(1e-9 * 2 ** (report.trials * (report.trials - 1) // 2))
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch", "jax"])

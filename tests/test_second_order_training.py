@@ -16,6 +16,7 @@ from opdsl.cli import main
 from opdsl.errors import OpdslWarning, ProblemError
 from opdsl.training import checkpoint, run
 from opdsl.training.choose_optimiser import parameter_count, residual_count
+from opdsl.training.losses import terms
 from opdsl.training.problem import Problem
 from opdsl.training.problem_file import problem_from_text
 from opdsl.training.problem_tables import OptimiserSpec
@@ -56,6 +57,18 @@ def test_stacked_residuals_are_the_losses_and_their_jacobian_is_exact(backend: s
             np.testing.assert_allclose(times(v), j @ v, rtol=1e-10, atol=1e-12)
         w = rng.normal(size=len(r))
         np.testing.assert_allclose(transposed(w), j.T @ w, rtol=1e-10, atol=1e-12)
+
+
+def test_rows_of_vector_equations_are_scaled_by_their_number() -> None:
+    """The loss of an equation with several components is the mean over all of them, of a condition with several equations the sum."""
+    text = HEAT.replace('heat = "u_t = u_xx"', 'slopes = "d_i u = 0"\nheat = "u_t = u_xx"').replace("t = [0, 1]", "t = [0, 1]\ny = [0, 1]")
+    text = text.replace("[network]", 'ring = { periodic = "x", order = 2 }\n[weights]\nslopes = 3\nring = 5\n[network]')
+    problem = problem_from_text(text, "heat")
+    system, initial, ring = terms(problem, None)
+    assert [(name, components) for name, _, components in system.parts()] == [("slopes", 2), ("heat", 1)]
+    np.testing.assert_allclose(system.scales(problem.weights, 10) ** 2, [3 / 20, 3 / 20, 1 / 10], rtol=1e-15)
+    np.testing.assert_allclose(initial.scales(problem.weights, 10) ** 2, [1 / 10], rtol=1e-15)
+    np.testing.assert_allclose(ring.scales(problem.weights, 10) ** 2, [1 / 2, 1 / 2, 1 / 2], rtol=1e-15)
 
 
 # -------------------------------------------------------------------------------------------------------- runs, resuming
