@@ -256,7 +256,10 @@ def _optimisers(table: ProblemFile, findings: Findings) -> tuple[OptimiserSpec, 
         findings.add("optimiser", f"{len(table.optimiser)} phases are more than the limit {_ENTRIES}")
     # What a phase does not have plays no part in it.
     neutral = OptimiserSpec(rate=1.0, schedule="constant", final=1.0, memory=0)
-    found = [replace(neutral, **phase.model_dump()) for phase in table.optimiser]
+    found = [
+        replace(neutral, **phase.model_dump(exclude={"rounds"}))
+        for phase in table.optimiser for _ in range(getattr(phase, "rounds", 1))
+    ]  # fmt: skip
     return tuple(found) or (OptimiserSpec(steps=2000),)
 
 

@@ -186,10 +186,11 @@ class LBFGS(Table):
 
 
 class LevenbergMarquardtPhase(Table):
-    """A phase of damped Gauss-Newton steps."""
+    """A phase of damped Gauss-Newton steps, or several alike: ``rounds`` of ``steps`` each."""
 
     name: Literal["levenberg_marquardt"]
     steps: Steps = 300
+    rounds: Annotated[int, Field(ge=1, le=100)] = 1
     damping: Positive = OptimiserSpec.damping
     geodesic: bool = OptimiserSpec.geodesic
     matrix_free: bool = OptimiserSpec.matrix_free

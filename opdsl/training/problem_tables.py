@@ -145,9 +145,9 @@ class OptimiserSpec:
         return self.name in RESIDUAL_OPTIMISERS
 
     @property
-    def second_order(self) -> bool:
-        """Whether it learns a curvature that belongs to its points."""
-        return self.for_residuals or self.name == "lbfgs"
+    def keeps_points(self) -> bool:
+        """Whether its steps, each of which goes down from the one before, belong to one set of points."""
+        return self.name in ("lbfgs", "levenberg_marquardt")
 
 
 RESIDUAL_OPTIMISERS = ("levenberg_marquardt", "natural_gradient")

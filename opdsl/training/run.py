@@ -145,15 +145,15 @@ class Run:
         self._phase = phase
 
     def _resample(self, done: int) -> None:
-        """Draw new points where it is time to: between two phases, or now and then within one of a first-order method.
+        """Draw new points where it is time to: between two phases, or now and then within one whose method can bear it.
 
-        A second-order method keeps its points: its curvature, or the decrease that it asks of every step, belongs to them.
+        L-BFGS and Levenberg-Marquardt keep theirs: the curvature they learn, or the damping they have found, belongs to them.
         """
         sampling, phase = self.problem.sampling, self.problem.optimisers[self._phase]
         if not done:
             due, adaptive = sampling.refine and self._phase > 0, True
         else:
-            due = bool(sampling.resample) and not phase.second_order and not done % sampling.resample
+            due = bool(sampling.resample) and not phase.keeps_points and not done % sampling.resample
             adaptive = sampling.adaptive
         if not due:
             return
