@@ -16,9 +16,25 @@ import torch
 from opdsl import backends
 from opdsl.backends.jax.primitives import FUNCTIONS
 from opdsl.backends.jax.primitives import TABLE as JAX_TABLE
+from opdsl.backends.registration import REGISTERED
+from opdsl.backends.torch import capture as _filled  # noqa: F401  (the capture fills the table)
 from opdsl.backends.torch.primitives import TABLE as TORCH_TABLE
+from opdsl.backends.torch.primitives import Reading
 from opdsl.jets.elementary import ELEMENTARY
-from opdsl.jets.graph import Bilinear, Constant, Graph, Linear, Operation, Role, Sum
+from opdsl.jets.graph import (
+    Bilinear,
+    Composed,
+    Constant,
+    Elementwise,
+    Graph,
+    Linear,
+    Operation,
+    PiecewiseLinear,
+    Role,
+    Rule,
+    Sum,
+    arranged,
+)
 from opdsl.jets.operations import OPERATIONS, operation_of
 from opdsl.jets.special_functions import SPECIAL
 
@@ -57,6 +73,54 @@ def test_roles_fit_the_rules(table: dict[str, Any]) -> None:
             assert operation.role is Role.ADD, name
         if operation.selects:
             assert operation.rule == Linear(), name
+
+
+@pytest.mark.parametrize("table", [JAX_TABLE, FUNCTIONS, TORCH_TABLE], ids=["JAX", "functions of JAX", "torch"])
+def test_every_entry_of_a_table_is_an_operation_of_the_vocabulary(table: dict[str, Any]) -> None:
+    foreign = [name for name, entry in table.items() if operation_of(entry).name not in OPERATIONS and name not in REGISTERED]
+    assert not foreign
+
+
+def test_most_of_the_table_of_torch_is_data() -> None:
+    """What is not: where arguments decide between rules, tensors among them say what is linear, and factorisations."""
+    written = {operation_of(e).name for e in TORCH_TABLE.values() if not isinstance(e, Reading)}
+    factors = {o.name for o in OPERATIONS.values() if o.role is Role.FACTORISATION}
+    assert written - factors == {
+        "divide", "log_sigmoid", "einsum", "chosen", "sort", "top_k", "cumulative_max", "cumulative_min", "take", "scatter", "pad", "astype",
+        "broadcast_to", "strided",
+    }  # fmt: skip
+
+
+FORMS: dict[str, tuple[dict[str, Any], type[Rule]]] = {
+    "pow": ({"exponent": 3}, Elementwise),
+    "max": ({"axes": (1,)}, PiecewiseLinear),
+    "abs": ({"complex": True}, Composed),
+    "softplus": ({"beta": 2.0}, Composed),
+    "add": ({"signs": (1.0, 0.5)}, Sum),
+    "hardtanh": ({"low": -1.0, "high": 2.0}, PiecewiseLinear),
+    "logsumexp": ({"axes": (0,), "keepdims": False}, Composed),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_attributes_make_the_rule(name: str) -> None:
+    attributes, kind = FORMS[name]
+    assert type(OPERATIONS[name].given(**attributes)) is kind
+    plain = OPERATIONS[name].rule
+    assert plain is None or OPERATIONS[name].given() is plain
+
+
+def test_operands_in_another_order_and_numbers_among_them() -> None:
+    assert arranged(Sum((1.0, -2.0)), (1, 0), (None, None)) == Sum((-2.0, 1.0))
+    assert arranged(Sum((1.0, -2.0)), (None, 0), (3.0, None)) == Sum((-2.0,))
+    assert arranged(Bilinear(), (0, None), (None, 2.0)) == Linear()
+    assert arranged(Linear((0, 2)), (1, None, 0), (None, 5, None)) == Linear((1, 0))
+    rule = arranged(PiecewiseLinear(lambda xp, p, t: p[0] + 10.0 * t[2] + 0.0 * (t[0] is None)), (None, None, 0), (2.0, None, None))
+    assert isinstance(rule, PiecewiseLinear)
+    np.testing.assert_array_equal(rule.tangent(np, [np.ones(2)], [np.full(2, 0.5)]), [7.0, 7.0])
+    composed = arranged(Composed(lambda ops, a, b, c: (a, b, c)), (1, None, 0), (None, 4, None))
+    assert isinstance(composed, Composed)
+    assert composed.build(None, "first", "second") == ("second", 4, "first")
 
 
 W = np.linspace(-1.0, 1.0, 12).reshape(3, 4)

@@ -10,6 +10,7 @@ from opdsl.backends.array_api.operands import axes_of, guarded
 from opdsl.errors import CaptureError
 from opdsl.jets import matrix_rules
 from opdsl.jets.graph import Bilinear, Composed, Linear
+from opdsl.jets.operations import OPERATIONS
 from opdsl.jets.propagate import JetOps
 
 Operand = Any
@@ -116,7 +117,8 @@ class RecordingLinalg:
         def apply(h: Any) -> Any:
             return self._linalg.vector_norm(h, axis=axis, keepdims=keepdims, ord=ord)
 
-        return self._record("norm", lambda ops, plain, p: {0: matrix_rules.norm(ops, p, float(ord), axes, keepdims)}, apply, a)
+        rule = OPERATIONS["norm"].given(order=float(ord), axes=axes, keepdims=keepdims)
+        return self._space._record("norm", rule, apply, a)
 
     def matrix_norm(self, a: Any, *, keepdims: bool = False, ord: Any = "fro") -> Any:
         space = self._space

@@ -17,9 +17,7 @@ import numpy as np
 from opdsl.backends.array_api.channelwise import RULES
 from opdsl.backends.array_api.linalg import RecordingLinalg
 from opdsl.backends.array_api.operands import Guarded, axes_of, guarded, moves, refused, shape_of
-from opdsl.jets import composite_rules
-from opdsl.jets.elementary import power
-from opdsl.jets.graph import OTHER, Bilinear, Composed, Constant, Elementwise, Linear, Operation, PiecewiseLinear, Rule
+from opdsl.jets.graph import OTHER, Bilinear, Constant, Elementwise, Linear, Operation, Rule
 from opdsl.jets.operations import OPERATIONS
 
 _OPERATORS = {
@@ -90,8 +88,8 @@ class RecordingNamespace:
 
     def pow(self, a: Any, b: Any) -> Any:
         if isinstance(b, int | float):
-            return self._record("pow", Elementwise(power(b)), lambda x: x**b, a, flexible=True)
-        return self._record("pow", Composed(composite_rules.power_of), operator.pow, a, b, flexible=True)
+            return self._record("pow", OPERATIONS["pow"].given(exponent=b), lambda x: x**b, a, flexible=True)
+        return self._record("pow", OPERATIONS["pow"].given(), operator.pow, a, b, flexible=True)
 
     def matmul(self, a: Any, b: Any) -> Any:
         flexible = shape_of(a)[:-2] == () == shape_of(b)[:-2]
@@ -104,16 +102,17 @@ class RecordingNamespace:
         return self.sum(self.multiply(a, b), axis=axis)
 
     def remainder(self, a: Any, b: Any) -> Any:
-        return self.subtract(a, self.multiply(self.floor_divide(a, b), b))
+        rule = OPERATIONS["remainder"].given(rounding="floor")
+        return self._record("remainder", rule, self._recorder.xp.remainder, *self._wide(a, b))
 
     def clip(self, a: Any, min: Any = None, max: Any = None) -> Any:
         xp = self._recorder.xp
         low, high = (-xp.inf if min is None else min), (xp.inf if max is None else max)
         operands = (self._wide(low, a)[0], a, self._wide(high, a)[0])
-        return self._record("clip", _rule("clip"), lambda l, h, u: xp.clip(h, l, u), *operands)
+        return self._record("clip", OPERATIONS["clip"].given(), lambda l, h, u: xp.clip(h, l, u), *operands)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
-        return self._record("where", _rule("where"), self._recorder.xp.where, condition, *self._wide(a, b))
+        return self._record("where", OPERATIONS["where"].given(), self._recorder.xp.where, condition, *self._wide(a, b))
 
     # ---------------------------------------------------------------------------------------------------- reductions
 
@@ -134,26 +133,17 @@ class RecordingNamespace:
 
     def _extremum(self, name: str, a: Any, axis: Any, keepdims: bool) -> Any:
         found = getattr(self._recorder.xp, name)
-        rule = PiecewiseLinear(composite_rules.extremum_tangent(axes_of(a, axis), keepdims, name == "max"))
+        rule = OPERATIONS[name].given(axes=axes_of(a, axis), keepdims=keepdims)
         return self._record(name, rule, lambda h: found(h, axis=axis, keepdims=keepdims), a)
 
     def prod(self, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        xp, axes = self._recorder.xp, axes_of(a, axis)
-
-        def build(ops: Any, h: Any) -> Any:
-            for k in sorted(axes, reverse=True):
-                h = composite_rules.product_over(ops, h, k, keepdims)
-            return h
-
-        return self._record("prod", Composed(build), lambda h: xp.prod(h, axis=axis, keepdims=keepdims), a)
+        rule, found = OPERATIONS["prod"].given(axes=axes_of(a, axis), keepdims=keepdims), self._recorder.xp.prod
+        return self._record("prod", rule, lambda h: found(h, axis=axis, keepdims=keepdims), a)
 
     def cumulative_prod(self, a: Any, axis: Any = None, include_initial: bool = False) -> Any:
         xp, where = self._recorder.xp, axes_of(a, axis)[0]
-
-        def build(ops: Any, h: Any) -> Any:
-            return composite_rules.cumulative(ops, lambda o, p, q: o.mul(p, q), h, where)
-
-        found = self._record("cumulative_prod", Composed(build), lambda h: xp.cumulative_prod(h, axis=axis), a)
+        rule = OPERATIONS["cumulative_prod"].given(axis=where)
+        found = self._record("cumulative_prod", rule, lambda h: xp.cumulative_prod(h, axis=axis), a)
         if not include_initial:
             return found
         return self.concat([self.ones_like(found[(*[slice(None)] * where, slice(0, 1), ...)]), found], axis=where)
@@ -169,10 +159,8 @@ class RecordingNamespace:
 
     def sort(self, a: Any, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
         xp, where = self._recorder.xp, axes_of(a, axis)[0]
-        tangent = composite_rules.sort_tangent(where, descending, stable)
-        return self._record(
-            "sort", PiecewiseLinear(tangent), lambda h: xp.sort(h, axis=where, descending=descending, stable=stable), a
-        )
+        rule = OPERATIONS["sort"].given(axis=where, descending=descending, stable=stable)
+        return self._record("sort", rule, lambda h: xp.sort(h, axis=where, descending=descending, stable=stable), a)
 
     # -------------------------------------------------------------------------------------------------------- shapes
 
@@ -212,12 +200,6 @@ def _size(a: Any, axis: Any) -> int:
     for k in axes_of(a, axis):
         count *= shape_of(a)[k]
     return count
-
-
-def _rule(name: str) -> Rule:
-    rule = OPERATIONS[name].rule
-    assert rule is not None
-    return rule
 
 
 _FLEXIBLE = frozenset("add subtract multiply divide".split())

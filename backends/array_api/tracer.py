@@ -13,19 +13,7 @@ from typing import Any, Never
 from opdsl.backends.array_api.namespace import NUMPY, RecordingNamespace
 from opdsl.backends.array_api.operands import refused
 from opdsl.errors import CaptureError
-from opdsl.jets.graph import (
-    OTHER,
-    Bilinear,
-    Composed,
-    Elementwise,
-    Graph,
-    Linear,
-    Node,
-    PiecewiseLinear,
-    Rule,
-    Sum,
-    Value,
-)
+from opdsl.jets.graph import OTHER, Elementwise, Graph, Linear, Node, PiecewiseLinear, Rule, Value, arranged
 from opdsl.jets.operations import OPERATIONS
 
 Array = Any
@@ -90,12 +78,9 @@ class Recorder:
 
         if len(numbers) == len(slots):
             run = apply
-        elif isinstance(rule, Sum):
-            rule = Sum(tuple(s for s, slot in zip(rule.signs, slots, strict=True) if slot is None))
-        elif isinstance(rule, Bilinear):
-            rule = Linear()
-        elif isinstance(rule, Composed | PiecewiseLinear):
-            rule = _filled(rule, slots)
+        else:
+            places = iter(range(len(numbers)))
+            rule = arranged(rule, [next(places) if s is None else None for s in slots], slots)
         result = run(*arrays)
         outputs = tuple(self.new(r) for r in (result if several else (result,)))
         operation = OPERATIONS.get(primitive, OTHER)
@@ -106,20 +91,6 @@ class Recorder:
     def graph(self, x: int, output: int) -> Graph:
         """The finished graph."""
         return Graph(tuple(self.values), x, tuple(self.constants), tuple(self.nodes), (output,))
-
-
-def _filled(rule: Composed | PiecewiseLinear, slots: Sequence[Any]) -> Rule:
-    """Put the Python numbers among the operands back in their places."""
-
-    def fill(given: Sequence[Any], numbers: bool) -> list[Any]:
-        rest = iter(given)
-        return [next(rest) if s is None else (s if numbers else None) for s in slots]
-
-    if isinstance(rule, Composed):
-        build = rule.build
-        return Composed(lambda ops, *given: build(ops, *fill(given, True)))
-    tangent = rule.tangent
-    return PiecewiseLinear(lambda xp, primals, tangents: tangent(xp, fill(primals, True), fill(tangents, False)))
 
 
 class Tracer:

@@ -18,8 +18,6 @@ from jax import lax
 from opdsl.backends.jax import control_flow, primitives_matrix
 from opdsl.backends.jax.derivative import by_first_derivative
 from opdsl.backends.jax.equation import Equation
-from opdsl.jets import composite_rules, special_functions
-from opdsl.jets.elementary import ELEMENTARY, Elementary, power
 from opdsl.jets.first_derivative import announced
 from opdsl.jets.graph import (
     Array,
@@ -31,9 +29,10 @@ from opdsl.jets.graph import (
     Operation,
     PiecewiseLinear,
     Rule,
+    arranged,
     chooses,
 )
-from opdsl.jets.operations import OPERATIONS, means, meant, operation_of
+from opdsl.jets.operations import OPERATIONS, means, meant, operation_of, reads
 from opdsl.jets.propagate import JetOps
 
 Operand = Any
@@ -63,54 +62,15 @@ def _unlisted(equation: Equation) -> Rule:
     return announced(by_first_derivative(equation), equation.primitive, "JAX")
 
 
-# ------------------------------------------------------------------------------------------------- elementwise
+# ----------------------------------------------------------------------------------------- where attributes are found
 
 
-def _family(make: Callable[..., Elementary]) -> Callable[[Equation], Rule]:
-    """Elementwise in the last operand while the others (orders, shape parameters) are constant."""
-
-    def entry(equation: Equation) -> Rule:
-        general = by_first_derivative(equation)
-
-        def build(ops: JetOps, *operands: Operand) -> Operand:
-            if any(ops.is_jet(o) for o in operands[:-1]):
-                return general.build(ops, *operands)
-            return ops.elementwise(make(*operands[:-1]), operands[-1])
-
-        return Composed(build)
-
-    return entry
+def _parameter(name: str) -> Callable[[Equation], Any]:
+    return lambda equation: equation.params[name]
 
 
-@means("pow")
-@chooses(Elementwise, Composed)
-def _pow(equation: Equation) -> Rule:
-    exponent = equation.known[1]
-    return Composed(composite_rules.power_of) if exponent is None else Elementwise(power(exponent))
-
-
-@means("pow")
-@chooses(Elementwise)
-def _integer_pow(equation: Equation) -> Rule:
-    return Elementwise(power(equation.params["y"]))
-
-
-@means("abs")
-@chooses(PiecewiseLinear, Composed)
-def _abs(equation: Equation) -> Rule:
-    if not jnp.issubdtype(equation.dtypes[0], jnp.complexfloating):
-        return PiecewiseLinear(composite_rules.abs_tangent)
-    return Composed(lambda ops, z: composite_rules.square_root_of_squares(ops, ops.linear(jnp.real, z), ops.linear(jnp.imag, z)))
-
-
-def _rem_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
-    """rem(a, b) = a − trunc(a/b)·b, the quotient locally constant."""
-    a, b = primals
-    d_a, d_b = tangents
-    if d_b is None:
-        return d_a
-    other = -xp.trunc(a / b) * d_b
-    return other if d_a is None else d_a + other
+def _is_complex(equation: Equation) -> bool:
+    return bool(jnp.issubdtype(equation.dtypes[0], jnp.complexfloating))
 
 
 @means("slice")
@@ -202,34 +162,22 @@ def _tangent_by_jvp(equation: Equation) -> Rule:
     return PiecewiseLinear(tangent)
 
 
-def _extremum(largest: bool) -> Callable[[Equation], Rule]:
-    @chooses(PiecewiseLinear)
-    def entry(equation: Equation) -> Rule:
-        return PiecewiseLinear(composite_rules.extremum_tangent(equation.params["axes"], False, largest))
+def _running_extremum(compare: Callable[..., Array]) -> Callable[[Equation], Callable[[Array], tuple[Array, Array]]]:
+    """cummax and cummin, with the position where the running extremum was attained last."""
 
-    return entry
-
-
-def _running_extremum(compare: Callable[..., Array]) -> Callable[[Equation], Rule]:
-    """cummax and cummin: channels follow the position where the running extremum was attained last."""
-
-    @chooses(PiecewiseLinear)
-    def entry(equation: Equation) -> Rule:
+    def attribute(equation: Equation) -> Callable[[Array], tuple[Array, Array]]:
         axis, reverse = equation.params["axis"], equation.params["reverse"]
 
-        def tangent(_xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
-            x = primals[0]
+        def choose(x: Array) -> tuple[Array, Array]:
             places = lax.broadcasted_iota(jnp.int32, x.shape, axis)
-            hit = x == compare(x, axis=axis, reverse=reverse)
+            value = compare(x, axis=axis, reverse=reverse)
             if reverse:
-                where = lax.cummin(jnp.where(hit, places, x.shape[axis] - 1), axis=axis, reverse=True)
-            else:
-                where = lax.cummax(jnp.where(hit, places, 0), axis=axis)
-            return jnp.take_along_axis(tangents[0], where, axis=axis)
+                return value, lax.cummin(jnp.where(x == value, places, x.shape[axis] - 1), axis=axis, reverse=True)
+            return value, lax.cummax(jnp.where(x == value, places, 0), axis=axis)
 
-        return PiecewiseLinear(tangent)
+        return choose
 
-    return entry
+    return attribute
 
 
 def _sort(equation: Equation) -> Rule:
@@ -240,16 +188,6 @@ def _sort(equation: Equation) -> Rule:
         places = lax.broadcasted_iota(jnp.int32, keys[0].shape, axis)
         order = lax.sort((*keys, places), dimension=axis, is_stable=True, num_keys=equation.params["num_keys"])[-1]
         return tuple(ops.linear(lambda h: jnp.take_along_axis(h, order, axis=axis), o) for o in operands)
-
-    return Composed(build)
-
-
-def _top_k(equation: Equation) -> Rule:
-    axis = equation.params.get("axis", -1)
-
-    def build(ops: JetOps, a: Operand) -> tuple[Operand, ...]:
-        places = equation.apply(ops.primal(a))[1]
-        return ops.linear(lambda h: jnp.take_along_axis(h, places, axis=axis), a), places
 
     return Composed(build)
 
@@ -283,26 +221,6 @@ def _scatter_mul(equation: Equation) -> Rule:
         return ops.mul(operand, factors[0]) if factors else operand
 
     return Composed(build)
-
-
-# -------------------------------------------------------------------------------------------------- reductions
-
-
-def _product(equation: Equation) -> Rule:
-    def build(ops: JetOps, a: Operand) -> Operand:
-        for axis in sorted(equation.params["axes"], reverse=True):
-            a = composite_rules.product_over(ops, a, axis, False)
-        return a
-
-    return Composed(build)
-
-
-def _cumulative(combine: Callable[[Any, Operand, Operand], Operand]) -> Callable[[Equation], Rule]:
-    def entry(equation: Equation) -> Rule:
-        axis, reverse = equation.params["axis"], equation.params["reverse"]
-        return Composed(lambda ops, a: composite_rules.cumulative(ops, combine, a, axis, reverse))
-
-    return entry
 
 
 # ---------------------------------------------------------------------------------------------------- the table
@@ -349,10 +267,10 @@ TABLE: dict[str, Entry] = {
     **{name: OPERATIONS[meant] for name, meant in _NAMES.items()},
     **dict.fromkeys(_CONSTANT, OPERATIONS["constant"]),
     **dict.fromkeys(_LINEAR, OPERATIONS["linear"]),
-    "pow": _pow,
-    "integer_pow": _integer_pow,
-    "abs": _abs,
-    "rem": meant("remainder", PiecewiseLinear(_rem_tangent)),
+    "pow": reads("pow", exponent=lambda equation: equation.known[1]),
+    "integer_pow": reads("pow", exponent=_parameter("y")),
+    "abs": reads("abs", complex=_is_complex),
+    "rem": reads("remainder", rounding=lambda _: "trunc"),
     "convert_element_type": _convert,
     "select_n": _select_n,
     "gather": meant("take", Linear((0,))),
@@ -365,23 +283,23 @@ TABLE: dict[str, Entry] = {
     "scatter-mul": meant("scatter", _scatter_mul),
     "scatter_mul": meant("scatter", _scatter_mul),
     "sort": meant("sort", _sort),
-    "top_k": meant("top_k", _top_k),
-    "reduce_max": meant("max", _extremum(True)),
-    "reduce_min": meant("min", _extremum(False)),
-    "reduce_prod": meant("prod", _product),
-    "cumprod": meant("cumulative_prod", _cumulative(lambda ops, a, b: ops.mul(a, b))),
-    "cumlogsumexp": meant("cumulative_logsumexp", _cumulative(composite_rules.logaddexp)),
-    "cummax": meant("cumulative_max", _running_extremum(lax.cummax)),
-    "cummin": meant("cumulative_min", _running_extremum(lax.cummin)),
+    "top_k": reads("top_k", choose=lambda equation: equation.apply, axis=lambda equation: equation.params.get("axis", -1)),
+    "reduce_max": reads("max", axes=_parameter("axes")),
+    "reduce_min": reads("min", axes=_parameter("axes")),
+    "reduce_prod": reads("prod", axes=_parameter("axes"), keepdims=lambda _: False),
+    "cumprod": reads("cumulative_prod", axis=_parameter("axis"), reverse=_parameter("reverse")),
+    "cumlogsumexp": reads("cumulative_logsumexp", axis=_parameter("axis"), reverse=_parameter("reverse")),
+    "cummax": reads("cumulative_max", choose=_running_extremum(lax.cummax), axis=_parameter("axis"), alone=lambda _: True),
+    "cummin": reads("cumulative_min", choose=_running_extremum(lax.cummin), axis=_parameter("axis"), alone=lambda _: True),
     "reduce_window_max": meant("max", _tangent_by_jvp),
     "reduce_window_min": meant("min", _tangent_by_jvp),
-    "select_and_scatter_add": linear_at(0),
-    "select_and_gather_add": linear_at(0),
-    "polygamma": meant("polygamma", _family(special_functions.polygamma)),
-    "igamma": meant("gammainc", _family(lambda a: special_functions.incomplete_gamma(a, upper=False))),
-    "igammac": meant("gammaincc", _family(lambda a: special_functions.incomplete_gamma(a, upper=True))),
-    "regularized_incomplete_beta": meant("betainc", _family(special_functions.incomplete_beta)),
-    "zeta": meant("zeta", _family(special_functions.hurwitz_zeta)),
+    "select_and_scatter_add": meant("scatter", linear_at(0)),
+    "select_and_gather_add": meant("gather", linear_at(0)),
+    "polygamma": reads("polygamma", general=by_first_derivative),
+    "igamma": reads("gammainc", general=by_first_derivative),
+    "igammac": reads("gammaincc", general=by_first_derivative),
+    "regularized_incomplete_beta": reads("betainc", general=by_first_derivative),
+    "zeta": reads("zeta", general=by_first_derivative),
     "scan": meant("loop", control_flow.scan),
     "while": meant("loop", control_flow.while_loop),
     "cond": meant("branch", control_flow.cond),
@@ -391,7 +309,7 @@ TABLE: dict[str, Entry] = {
     "custom_jvp_call": meant("custom", by_first_derivative),
     "custom_vjp_call": meant("custom", by_first_derivative),
     "custom_vjp_call_jaxpr": meant("custom", by_first_derivative),
-    **dict.fromkeys(_BY_DERIVATIVE, by_first_derivative),
+    **dict.fromkeys(_BY_DERIVATIVE, meant("custom", by_first_derivative)),
     **primitives_matrix.PRIMITIVES,
 }
 
@@ -400,25 +318,17 @@ TABLE: dict[str, Entry] = {
 
 
 
-def _xlogy(ops: JetOps, x: Operand, y: Operand) -> Operand:
-    """x log y, 0 where x = y = 0."""
-    x0, y0 = ops.primal(x), ops.primal(y)
-    both = (x0 == 0) & (y0 == 0)
-    return ops.mul(x, ops.elementwise("log", ops.where(both, jnp.ones_like(y0), y)))
+def _by_tanh(equation: Equation) -> bool:
+    """Which of the two forms of `jax.nn.gelu` it is shows in its body only."""
+    return not any(e.primitive.name in ("erf", "erfc") for e in equation.params["jaxpr"].jaxpr.eqns)
 
 
-@chooses(Elementwise)
-def _gelu(equation: Equation) -> Rule:
-    """`jax.nn.gelu`: which of its two forms it is shows in its body only."""
-    exact = any(e.primitive.name in ("erf", "erfc") for e in equation.params["jaxpr"].jaxpr.eqns)
-    return Elementwise(ELEMENTARY["gelu" if exact else "gelu_tanh"])
-
-
+@means("expn")
 @chooses(Elementwise, Derived)
 def _expn(equation: Equation) -> Rule:
     """`jax.scipy.special.expn` and `exp1`: the number stands in the body, and JAX's own derivative cannot be traced twice."""
     number = getattr((equation.params.get("call_jaxpr") or equation.params["jaxpr"]).jaxpr.eqns[0].invars[0], "val", None)
-    return by_first_derivative(equation) if number is None else Elementwise(special_functions.exponential_integral(int(number)))
+    return by_first_derivative(equation) if number is None else OPERATIONS["expn"].given(n=int(number))
 
 
 @means("leaky_relu")
@@ -426,10 +336,10 @@ def _expn(equation: Equation) -> Rule:
 def _leaky(equation: Equation) -> Rule:
     """`jax.nn.leaky_relu`: the slope is an operand, or stands in the body."""
     if len(equation.shapes) == 2:
-        return Composed(composite_rules.prelu)
+        return OPERATIONS["leaky_relu"].given()
     body = equation.params["jaxpr"].jaxpr
     (slope,) = (v.val for e in body.eqns if e.primitive.name == "mul" for v in e.invars if hasattr(v, "val"))
-    return PiecewiseLinear(composite_rules.leaky_tangent(slope))
+    return OPERATIONS["leaky_relu"].given(slope=slope)
 
 
 @means("clip")
@@ -437,23 +347,16 @@ def _leaky(equation: Equation) -> Rule:
 def _clip(equation: Equation) -> Rule:
     """`jnp.clip`: (array, low, high), or (array, bound) where the body tells which."""
     low = {e.primitive.name: True for e in equation.params["jaxpr"].jaxpr.eqns}.get("max", False)
-
-    def tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
-        bounds, moves = list(primals[1:]), list(tangents[1:])
-        if len(bounds) == 1:
-            bounds.insert(1 if low else 0, jnp.inf if low else -jnp.inf)
-            moves.insert(1 if low else 0, None)
-        return composite_rules.clamp_tangent(xp, (bounds[0], primals[0], bounds[1]), (moves[0], tangents[0], moves[1]))
-
-    return PiecewiseLinear(tangent)
+    order = (1, 0, 2) if len(equation.shapes) == 3 else (1, 0, None) if low else (None, 0, 1)
+    return arranged(OPERATIONS["clip"].given(), order, (None, None, None))
 
 
 _ARITY = {"logaddexp": (2,), "xlogy": (2,), "clip": (2, 3), "leaky_relu": (1, 2), "solve": (2,)}
 """How many operands a function of the library has here, where it is not one; calls with others are inlined."""
 
 FUNCTIONS: dict[str, Entry] = {
-    "expn": meant("expn", _expn),
-    "gelu": meant("gelu", _gelu),
+    "expn": _expn,
+    "gelu": reads("gelu", approximate=_by_tanh),
     "relu": OPERATIONS["relu"],
     "relu6": OPERATIONS["relu6"],
     "hard_tanh": OPERATIONS["hardtanh"],
@@ -461,7 +364,7 @@ FUNCTIONS: dict[str, Entry] = {
     "clip": _clip,
     "log_ndtr": OPERATIONS["log_ndtr"],
     **{name: OPERATIONS[name] for name in ("silu", "softplus", "log_sigmoid", "sinc", "logaddexp")},
-    "xlogy": Composed(_xlogy),
+    "xlogy": OPERATIONS["xlogy"],
     **primitives_matrix.FUNCTIONS,
 }
 """Functions of JAX's own library that arrive as one call. Inlining them would be right almost everywhere but loses the

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from opdsl.backends.torch.primitives import Entry, Facts, enter, missing
+from opdsl.backends.torch.primitives import Entry, Facts, call_of, enter, missing
 from opdsl.backends.torch.tape import Slot
 from opdsl.jets.graph import Composed, Constant, Linear, PiecewiseLinear, Rule, chooses
+from opdsl.jets.operations import OPERATIONS, means
 from opdsl.jets.propagate import JetOps
 
 # Jointly linear in every tensor they take.
@@ -52,9 +52,10 @@ enter("select_backward slice_backward unfold_backward diagonal_backward select_s
       "as_strided_scatter", "scatter")  # fmt: skip
 
 
-def _linear_in(*names: str) -> Entry:
+def _linear_in(operation: str, *names: str) -> Entry:
     """Linear in the named arguments; the others are indices and masks."""
 
+    @means(operation)
     @chooses(Linear)
     def entry(facts: Facts) -> Rule:
         slots = [facts[name] for name in names]
@@ -63,39 +64,31 @@ def _linear_in(*names: str) -> Entry:
     return entry
 
 
-enter("gather index_select index _unsafe_index take repeat_interleave", _linear_in("self"), "take")
-enter("embedding", _linear_in("weight"), "take")
-enter("index_put _unsafe_index_put", _linear_in("self", "values"), "scatter")
-enter("put masked_scatter index_add index_copy", _linear_in("self", "source"), "scatter")
-enter("scatter.src scatter_add", _linear_in("self", "src"), "scatter")
+enter("gather index_select index _unsafe_index take repeat_interleave", _linear_in("take", "self"))
+enter("embedding", _linear_in("take", "weight"))
+enter("index_put _unsafe_index_put", _linear_in("scatter", "self", "values"))
+enter("put masked_scatter index_add index_copy", _linear_in("scatter", "self", "source"))
+enter("scatter.src scatter_add", _linear_in("scatter", "self", "src"))
+enter("scatter.value index_fill.int_Scalar", "scatter", apply=call_of)
 
 
-@chooses(PiecewiseLinear)
-def _affine(facts: Facts) -> Rule:
-    """L a + c in the first operand, c fixed by static arguments: its tangent is f(t) − f(0)."""
-
-    def tangent(_xp: Any, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
-        t = tangents[0]
-        return facts.call(t, *primals[1:]) - facts.call(torch.zeros_like(t), *primals[1:])
-
-    return PiecewiseLinear(tangent)
-
-
+@means("pad")
 @chooses(Linear, PiecewiseLinear)
 def _padded(facts: Facts) -> Rule:
-    return _affine(facts) if facts["value"] else Linear()
+    return OPERATIONS["pad"].given(apply=facts.call) if facts["value"] else Linear()
 
 
-enter("constant_pad_nd", _padded, "pad")
-enter("scatter.value index_fill.int_Scalar", _affine)
+enter("constant_pad_nd", _padded)
 
 
+@means("astype")
 @chooses(Linear, Constant)
 def _cast(facts: Facts) -> Rule:
     source, target = facts.operands[0], facts.outputs[0]
     return Linear() if all(t.is_floating_point() or t.is_complex() for t in (source, target)) else Constant()
 
 
+@means("broadcast_to")
 @chooses(Composed, Constant)
 def _copy(facts: Facts) -> Rule:
     # copy(self, src): the values of src in the shape and dtype of self; what self contained is gone.
@@ -106,18 +99,21 @@ def _copy(facts: Facts) -> Rule:
     return Composed(build) if facts.varies[1] else Constant()
 
 
+@means("strided")
+@chooses(Composed)
 def _strided(facts: Facts) -> Rule:
     if not facts.operands[0].is_contiguous():
         return missing("as_strided of a tensor that is not contiguous depends on its layout in memory. Use indexing or unfold.")
     size, stride, offset = facts["size"], facts["stride"], facts["storage_offset"]
-    return Composed(lambda ops, a: ops.linear(lambda h: torch.as_strided(h.contiguous(), size, stride, offset or 0), a))
+    return OPERATIONS["strided"].given(apply=lambda h: torch.as_strided(h.contiguous(), size, stride, offset or 0))
 
 
 enter("as_strided", _strided)
-enter("_to_copy prims::convert_element_type", _cast, "astype")
+enter("_to_copy prims::convert_element_type", _cast)
 enter("copy", _copy)
 
 
+@means("broadcast_to")
 @chooses(Composed, Constant)
 def _fill(facts: Facts) -> Rule:
     def build(ops: JetOps, target: Any, value: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 from opdsl.backends.torch.primitives import Facts, by_first_derivative, enter
 from opdsl.jets import matrix_rules
 from opdsl.jets.graph import Composed, Derived, Rule, chooses
+from opdsl.jets.operations import meant
 from opdsl.jets.propagate import JetOps
 
 
@@ -103,18 +104,18 @@ def _where(fits: Callable[[Facts], bool], build: Callable[..., dict[int, Any]]) 
     return chooses(Composed, Derived)(lambda facts: rule(facts) if fits(facts) else by_first_derivative(facts))
 
 
-enter("_linalg_det", _outputs(lambda ops, facts, plain, a: {0: matrix_rules.determinant(ops, a)}), "det")
-enter("_linalg_slogdet", _outputs(lambda ops, facts, plain, a: {1: matrix_rules.log_determinant(ops, a)}), "slogdet")
-enter("linalg_inv_ex", _outputs(lambda ops, facts, plain, a: {0: matrix_rules.inverse(ops, a)}), "inv")
-enter("_linalg_solve_ex", _outputs(_solve), "solve")
-enter("linalg_solve_triangular", _outputs(_triangular), "solve_triangular")
-enter("linalg_cholesky_ex", _outputs(_cholesky), "cholesky")
-enter("_linalg_eigh", _outputs(_eigh), "eigh")
-enter("_linalg_svd", _outputs(_svd), "svd")
-enter("linalg_qr", _outputs(lambda ops, facts, plain, a: dict(enumerate(matrix_rules.qr(ops, a, plain[1])))), "qr")
-enter("linalg_lu_factor_ex", _square(_lu), "lu")
-enter("linalg_lu", _square(_lu_apart), "lu")
-enter("lu_unpack", _outputs(_lu_unpacked))
-enter("linalg_lu_solve", _where(lambda facts: facts["left"] and not facts["adjoint"], _lu_solve), "solve")
-enter("linalg_matrix_exp", _outputs(lambda ops, facts, plain, a: {0: matrix_rules.matrix_exponential(ops, a)}), "matrix_exp")
-enter("linalg_pinv", _outputs(lambda ops, facts, plain, a, *_: {0: matrix_rules.pseudo_inverse(ops, a)}), "pinv")
+enter("_linalg_det", meant("det", _outputs(lambda ops, facts, plain, a: {0: matrix_rules.determinant(ops, a)})))
+enter("_linalg_slogdet", meant("slogdet", _outputs(lambda ops, facts, plain, a: {1: matrix_rules.log_determinant(ops, a)})))
+enter("linalg_inv_ex", meant("inv", _outputs(lambda ops, facts, plain, a: {0: matrix_rules.inverse(ops, a)})))
+enter("_linalg_solve_ex", meant("solve", _outputs(_solve)))
+enter("linalg_solve_triangular", meant("solve_triangular", _outputs(_triangular)))
+enter("linalg_cholesky_ex", meant("cholesky", _outputs(_cholesky)))
+enter("_linalg_eigh", meant("eigh", _outputs(_eigh)))
+enter("_linalg_svd", meant("svd", _outputs(_svd)))
+enter("linalg_qr", meant("qr", _outputs(lambda ops, facts, plain, a: dict(enumerate(matrix_rules.qr(ops, a, plain[1]))))))
+enter("linalg_lu_factor_ex", meant("lu", _square(_lu)))
+enter("linalg_lu", meant("lu", _square(_lu_apart)))
+enter("lu_unpack", meant("lu", _outputs(_lu_unpacked)))
+enter("linalg_lu_solve", meant("solve", _where(lambda facts: facts["left"] and not facts["adjoint"], _lu_solve)))
+enter("linalg_matrix_exp", meant("matrix_exp", _outputs(lambda ops, facts, plain, a: {0: matrix_rules.matrix_exponential(ops, a)})))
+enter("linalg_pinv", meant("pinv", _outputs(lambda ops, facts, plain, a, *_: {0: matrix_rules.pseudo_inverse(ops, a)})))

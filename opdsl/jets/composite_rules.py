@@ -78,6 +78,18 @@ def atan2(ops: JetOps, y: Operand, x: Operand) -> Operand:
     return ops.add(angle, full - ops.primal(angle))
 
 
+def modulus(ops: JetOps, z: Operand) -> Operand:
+    """|z| of complex numbers."""
+    return square_root_of_squares(ops, ops.linear(ops.xp.real, z), ops.linear(ops.xp.imag, z))
+
+
+def xlogy(ops: JetOps, x: Operand, y: Operand) -> Operand:
+    """x log y, 0 where x = y = 0."""
+    x0, y0 = ops.primal(x), ops.primal(y)
+    both = (x0 == 0) & (y0 == 0)
+    return ops.mul(x, ops.elementwise("log", ops.where(both, ops.xp.ones_like(y0), y)))
+
+
 def logaddexp(ops: JetOps, a: Operand, b: Operand) -> Operand:
     """log(eᵃ + eᵇ) = max + softplus(min − max): no overflow on either side, and −∞ is a neutral element."""
     swap = ops.primal(a) < ops.primal(b)
@@ -88,8 +100,9 @@ def logaddexp(ops: JetOps, a: Operand, b: Operand) -> Operand:
 
 
 def clamp_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
-    """clamp(low, x, high), which is the upper bound where that is the smaller one; at a bound the derivative of the interior."""
+    """clamp(low, x, high), which is the upper bound where that is the smaller one; at a bound the derivative of the interior. None: no bound."""
     low, x, high = primals
+    low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
     zero = xp.zeros_like(next(t for t in tangents if t is not None))
     d_low, d_x, d_high = (zero if t is None else t for t in tangents)
     return xp.where((x > high) | (low > high), d_high, xp.where(x < low, d_low, d_x))
@@ -140,6 +153,46 @@ def saturated_tangent(low: Any, high: Any) -> Tangent:
         x, t = primals[0], tangents[0]
         assert t is not None
         return xp.where((x > low) & (x < high), t, xp.zeros_like(t))
+
+    return tangent
+
+
+def shrink_tangent(bound: float) -> Tangent:
+    """0 between −bound and bound, moved or left alone outside; 0 at the bounds."""
+    return lambda xp, primals, tangents: xp.where(xp.abs(primals[0]) > bound, tangents[0], xp.zeros_like(tangents[0]))
+
+
+def remainder_tangent(rounding: str) -> Tangent:
+    """a − q b with the quotient rounded (``floor`` or ``trunc``), which is locally constant."""
+
+    def tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+        (a, b), (d_a, d_b) = primals, tangents
+        if d_b is None:
+            assert d_a is not None
+            return d_a
+        other = d_b * -getattr(xp, rounding)(a / b)
+        return other if d_a is None else d_a + other
+
+    return tangent
+
+
+def same_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+    """Of a function that differs from its argument by a constant on every piece."""
+    assert tangents[0] is not None
+    return tangents[0]
+
+
+def finite_tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+    """x where it is a finite number, a constant elsewhere."""
+    return xp.where(xp.isfinite(primals[0]), tangents[0], xp.zeros_like(tangents[0]))
+
+
+def affine_tangent(apply: Callable[..., Array]) -> Tangent:
+    """L a + c in the first operand, c fixed by the others: f(t) − f(0)."""
+
+    def tangent(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+        t = tangents[0]
+        return apply(t, *primals[1:]) - apply(xp.zeros_like(t), *primals[1:])
 
     return tangent
 
@@ -197,6 +250,43 @@ def sort_tangent(axis: int, descending: bool = False, stable: bool = True) -> Ta
     return tangent
 
 
+def entries_at(choose: Callable[[Array], tuple[Array, Array]], axis: int, keepdims: bool = True) -> Callable[..., Any]:
+    """(values, places) along one axis, as ``choose`` picks them at the primal: the channels are those of the places.
+
+    ``keepdims`` False: one place, its axis removed.
+    """
+
+    def build(ops: JetOps, a: Operand) -> tuple[Operand, Array]:
+        xp, (value, places) = ops.xp, choose(ops.primal(a))
+        wide = places if keepdims else xp.expand_dims(places, axis=axis)
+
+        def picked(h: Array) -> Array:
+            found = xp.take_along_axis(h, wide, axis=axis)
+            return found if keepdims else xp.squeeze(found, axis=axis)
+
+        return ops.valued(ops.linear(picked, a), value), places
+
+    return build
+
+
+def largest_in_windows(choose: Callable[[Array], tuple[Array, Array]], rank: int) -> Callable[..., Any]:
+    """(values, flat places) over windows of the last ``rank`` axes."""
+
+    def build(ops: JetOps, a: Operand) -> tuple[Operand, Array]:
+        xp, (value, places) = ops.xp, choose(ops.primal(a))
+        inner = tuple(places.shape[-rank:])
+        flat = xp.reshape(places, (*places.shape[:-rank], math.prod(inner)))
+
+        def picked(h: Array) -> Array:
+            lead = tuple(h.shape[:-rank])
+            found = xp.take_along_axis(xp.reshape(h, (*lead, math.prod(h.shape[-rank:]))), flat, axis=-1)
+            return xp.reshape(found, (*lead, *inner))
+
+        return ops.valued(ops.linear(picked, a), value), places
+
+    return build
+
+
 # -------------------------------------------------------------------------------------------------------- reductions
 
 
@@ -244,6 +334,13 @@ def product_over(ops: JetOps, a: Operand, axis: int, keepdims: bool) -> Operand:
     return a if keepdims else ops.linear(lambda h: xp.squeeze(h, axis=axis), a)
 
 
+def product(ops: JetOps, a: Operand, axes: Sequence[int] | None, keepdims: bool) -> Operand:
+    """Π a over non-negative ``axes``; over all of them for None."""
+    for axis in sorted(range(len(ops.primal(a).shape)) if axes is None else axes, reverse=True):
+        a = product_over(ops, a, axis, keepdims)
+    return a
+
+
 def cumulative(
     ops: JetOps, combine: Callable[[Any, Operand, Operand], Operand], a: Operand, axis: int, reverse: bool = False
 ) -> Operand:
@@ -269,6 +366,17 @@ def cumulative(
 
 
 # ------------------------------------------------------------------------------------------ from the first derivative
+
+
+def with_parameters(make: Callable[..., Elementary], general: Callable[..., Any]) -> Callable[..., Any]:
+    """Elementwise in the last operand while the others, parameters, are constant; ``general`` where one of them moves."""
+
+    def build(ops: JetOps, *operands: Operand) -> Operand:
+        if any(ops.is_jet(o) for o in operands[:-1]):
+            return general(ops, *operands)
+        return ops.elementwise(make(*operands[:-1]), operands[-1])
+
+    return build
 
 
 def from_derivative(
@@ -310,19 +418,17 @@ def from_derivative(
 # -------------------------------------------------------------------------------------------------------- activations
 
 
-def gelu_tanh(ops: JetOps, a: Operand) -> Operand:
-    """½ a (1 + tanh(√(2/π)(a + 0.044715 a³)))."""
-    cubic = ops.mul(ops.mul(a, a), a)
-    inner = ops.mul(ops.add(a, ops.mul(cubic, 0.044715)), math.sqrt(2 / math.pi))
-    return ops.mul(ops.mul(a, 0.5), ops.add(ops.elementwise("tanh", inner), 1.0))
-
-
 def prelu(ops: JetOps, a: Operand, slope: Operand) -> Operand:
     """a where a > 0, slope · a elsewhere; the slope at 0."""
     positive = ops.primal(a) > 0
     if ops.is_jet(slope):
         return ops.where(positive, a, ops.mul(a, slope))
     return ops.piecewise(leaky_tangent(slope), lambda h: ops.xp.where(positive, h, h * slope), a)
+
+
+def softplus(ops: JetOps, a: Operand, beta: float) -> Operand:
+    """log(1 + e^{beta·a})/beta."""
+    return ops.div(ops.elementwise("softplus", ops.mul(a, beta)), beta)
 
 
 def elu(ops: JetOps, a: Operand, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Operand:

@@ -112,9 +112,45 @@ def chooses(*kinds: type[Rule]) -> Callable[[F], F]:
 def kinds_of(entry: Operation | Rule | Callable[..., Rule]) -> tuple[type[Rule], ...]:
     """The kinds of rules that an entry of a registry stands for; functions that say nothing compose."""
     if isinstance(entry, Operation):
-        assert entry.rule is not None
-        return (type(entry.rule),)
+        return (type(entry.rule),) if entry.rule is not None else kinds_of(entry.family) if entry.family is not None else ()
     return (type(entry),) if isinstance(entry, Rule) else getattr(entry, "kinds", (Composed,))
+
+
+def arranged(rule: Rule, order: Sequence[int | None], numbers: Sequence[Any]) -> Rule:
+    """A rule whose operands come in another order, or are Python numbers in part.
+
+    Args:
+        rule: for the operands as the operation names them.
+        order: which of the given operands each of these is; None where a number stands.
+        numbers: the numbers, in their places.
+    """
+    if list(order) == list(range(len(order))):
+        return rule
+
+    def placed(given: Sequence[Any], other: Callable[[Any], Any]) -> list[Any]:
+        return [other(n) if i is None else given[i] for i, n in zip(order, numbers, strict=True)]
+
+    match rule:
+        case Sum(signs):
+            return Sum(tuple(sign for _, sign in sorted((i, s) for i, s in zip(order, signs, strict=True) if i is not None)))
+        case Bilinear():
+            return Linear() if None in order else rule
+        case Linear(positions) if positions is not None:
+            return Linear(tuple(i for k, i in enumerate(order) if k in positions and i is not None))
+        case PiecewiseLinear(tangent):
+
+            def along(xp: Any, primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
+                like = next(t for t in tangents if t is not None)
+
+                def array(n: Any) -> Array | None:
+                    return None if n is None else xp.asarray(n, dtype=like.dtype, device=getattr(like, "device", None))
+
+                return tangent(xp, placed(primals, array), placed(tangents, lambda _: None))
+
+            return PiecewiseLinear(along)
+        case Composed(build):
+            return Composed(lambda ops, *operands: build(ops, *placed(operands, lambda n: n)))
+    return rule
 
 
 class Role(Enum):
@@ -153,14 +189,23 @@ class Operation:
     Args:
         name: of the operation, the same on every backend.
         role: what it does with entries.
-        rule: how it acts on jets; None where that depends on the operands of a node.
+        rule: how it acts on jets; None where that depends on its attributes.
         kink: the derivative where it has none, in words; empty where it is smooth.
+        family: the rule for attributes: axes, an exponent, bounds.
     """
 
     name: str
     role: Role
     rule: Rule | None = None
     kink: str = ""
+    family: Callable[..., Rule] | None = None
+
+    def given(self, **attributes: Any) -> Rule:
+        """How it acts on jets with these attributes; what is left out has its plain value."""
+        if self.rule is not None and not attributes:
+            return self.rule
+        assert self.family is not None, self.name
+        return self.family(**attributes)
 
     @property
     def selects(self) -> bool:

@@ -40,6 +40,13 @@ def norm(ops: JetOps, a: Operand, order: float, axes: Sequence[int], keepdims: b
     return ops.mul(ops.elementwise(power(1.0 / order), total(scaled)), outer)
 
 
+def distances(ops: JetOps, a: Operand, b: Operand, order: float) -> Operand:
+    """|a_i − b_j| for all pairs of rows."""
+    xp = ops.xp
+    difference = ops.sub(ops.linear(lambda h: xp.expand_dims(h, axis=-2), a), ops.linear(lambda h: xp.expand_dims(h, axis=-3), b))
+    return norm(ops, difference, order, (len(ops.primal(difference).shape) - 1,), False)
+
+
 # --------------------------------------------------------------------------------------------------- matrix functions
 #
 # A jet is A = A_0 + N with N nilpotent of order K + 1. Each rule is an iteration that gains one order per step and is exact

@@ -424,6 +424,8 @@ class JetOps:
         mask = primal(mask)
         if not isinstance(a, Jet) and not isinstance(b, Jet):
             return self.xp.where(mask, a, b)
+        like = primal(a if isinstance(a, Jet) else b)
+        a, b = (self.ops.asarray(o, like) if isinstance(o, int | float) else o for o in (a, b))
 
         def tangent(xp: Any, _primals: Sequence[Array], tangents: Sequence[Array | None]) -> Array:
             zero = xp.zeros_like(next(t for t in tangents if t is not None))
