@@ -184,6 +184,21 @@ class Backend(ABC):
         """
         return Step(bound) if bound.params is None else StepWithParameters(bound)
 
+    def kept(self, x: Array) -> Array | None:
+        """Points that a bound step may keep as an example of those that it was called with, without their history; None where it
+        must not: inside transformations, and where calls are compiled as a whole."""
+        return None
+
+    def for_any_size(self, one: Any, more: Any, sizes: tuple[int, int], inputs: int) -> Any:
+        """What `compile` gave for two numbers of points as one program for any number from two on; None where there is none.
+
+        Args:
+            one, more: the programs.
+            sizes: their numbers of points.
+            inputs: how many constants stand in front of the points.
+        """
+        return None
+
     @abstractmethod
     def in_pieces(
         self, run: Callable[[Array, Mapping[str, Array]], tuple[Array, ...]], x: Array, rows: Mapping[str, Array], size: int

@@ -16,6 +16,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from opdsl.backends.code import facts, outside, outside_of, stable
+from opdsl.backends.guards import Guards
 from opdsl.backends.identity import Identity
 
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range})
@@ -30,13 +31,14 @@ class _Unknown(Exception):
     """The function depends on something that cannot be told apart."""
 
 
-def fingerprint(function: Any, leaf: Leaf) -> Hashable | None:
+def fingerprint(function: Any, leaf: Leaf, guards: Guards | None = None) -> Hashable | None:
     """The key of a function.
 
     Args:
         function: a function, method, partial, or an object with ``__call__``.
         leaf: for a framework's arrays and the like their key; None for anything else. It may raise `LookupError` for objects that
             must never be reused (tracers).
+        guards: where to write down the places that are read; while these hold what they held, the key is the same.
 
     Returns:
         A hashable key, or None where something the function depends on cannot be told.
@@ -49,7 +51,7 @@ def fingerprint(function: Any, leaf: Leaf) -> Hashable | None:
         True
     """
     try:
-        walk = _Walk(leaf)
+        walk = _Walk(leaf, guards)
         key = (walk.key(function, 0), walk.methods())
         hash(key)
     except (_Unknown, LookupError, RecursionError, TypeError):
@@ -75,8 +77,8 @@ def content(array: Any) -> Hashable:
 class _Walk:
     """One traversal. ``seen`` ends cycles and tells one list under two names from two equal lists."""
 
-    def __init__(self, leaf: Leaf) -> None:
-        self._leaf = leaf
+    def __init__(self, leaf: Leaf, guards: Guards | None) -> None:
+        self._leaf, self._guards = leaf, guards
         self._seen: dict[int, int] = {}
         self._kept: list[Any] = []
         # Every name that the code, or a text beside it, mentions; and methods that nothing has mentioned yet.
@@ -94,6 +96,8 @@ class _Walk:
         if kind not in _OUR_OWN:
             found = self._leaf(thing)
             if found is not None:
+                if self._guards is not None:
+                    self._guards.array(thing)
                 return found
         number = self._seen.get(id(thing))
         if number is not None:
@@ -108,14 +112,23 @@ class _Walk:
     # ----------------------------------------------------------------------------------------- numbers and containers
 
     def _mapping(self, thing: Any, depth: int) -> Hashable:
+        if self._guards is not None:
+            self._guards.mapping(thing) if _plainly(thing, dict, "items", "keys", "values") else self._guards.refuse()
         return self._with(thing, depth, tuple([(self.key(k, depth), self.key(v, depth)) for k, v in thing.items()]))
 
     def _sequence(self, thing: Any, depth: int) -> Hashable:
+        if self._guards is not None:
+            if not _plainly(thing, list, "__iter__") and not _plainly(thing, tuple, "__iter__"):
+                self._guards.refuse()
+            elif isinstance(thing, list):
+                self._guards.view(thing)
         return self._with(thing, depth, tuple([self.key(v, depth) for v in thing]))
 
     def _set(self, thing: Any, depth: int) -> Hashable:
         if not all(type(v) in _PLAIN for v in thing):
             raise _Unknown
+        if self._guards is not None and not isinstance(thing, frozenset):
+            self._guards.view(thing) if _plainly(thing, set, "__iter__") else self._guards.refuse()
         return self._with(thing, depth, frozenset([(type(v), v) for v in thing]))
 
     def _slice(self, thing: Any, depth: int) -> Hashable:
@@ -160,9 +173,13 @@ class _Walk:
         return tuple(out)
 
     def _told(self, thing: Any, depth: int) -> Hashable:
-        return thing.__opdsl_fingerprint__()  # type: ignore[no-any-return]
+        found: Hashable = thing.__opdsl_fingerprint__()
+        if self._guards is not None:
+            self._guards.told(_ask, thing, found)
+        return found
 
     def _partial(self, thing: Any, depth: int) -> Hashable:
+        self._watch(thing, "func", "args", "keywords")
         return ("partial", *(self.key(part, depth) for part in (thing.func, thing.args, thing.keywords)))
 
     def _module(self, thing: Any, depth: int) -> Hashable:
@@ -184,6 +201,7 @@ class _Walk:
         return (thing.__class__, *(self.key(part, depth) for part in (thing.fget, thing.fset)))
 
     def _cached(self, thing: Any, depth: int) -> Hashable:
+        self._watch(thing, "func")
         return (thing.__class__, self.key(thing.func, depth))
 
     def _fixed(self, thing: Any, depth: int) -> Hashable:
@@ -196,6 +214,7 @@ class _Walk:
         if own is None or "__wrapped__" in own or hasattr(kind, "__wrapped__"):
             wrapped = getattr(thing, "__wrapped__", None)
             if wrapped is not None and callable(wrapped):
+                self._watch(thing, "__class__", "__wrapped__")
                 # A jitted function: itself, and what it was made of.
                 return (Identity(thing), self.key(wrapped, depth))
         attributes = self._attributes(thing, kind, depth)
@@ -214,6 +233,9 @@ class _Walk:
         slots = _slots(kind)
         if attributes is None and not slots:
             return None
+        if self._guards is not None:
+            self._guards.attribute(thing, "__class__", "__dict__", *slots)
+            self._guards.mapping(attributes or {})
         # torch modules carry a dozen empty dictionaries of hooks each: their number stands for them.
         out: list[Hashable] = [len(attributes or ())]
         for name, value in (attributes or {}).items():
@@ -222,6 +244,8 @@ class _Walk:
                 out.append((name, sort, value))
             elif (sort is not OrderedDict and sort is not dict) or value:
                 out.append((name, self.key(value, depth)))
+            elif self._guards is not None:
+                self._guards.mapping(value)
         for name in slots:
             if hasattr(thing, name):
                 out.append((name, self.key(getattr(thing, name), depth)))
@@ -249,8 +273,13 @@ class _Walk:
                 content = cell.cell_contents
             except ValueError as error:  # not yet assigned
                 raise _Unknown from error
+            if self._guards is not None:
+                self._guards.cell(cell)
             cells.append(self.key(content, depth))
+        self._watch(function, "__code__", "__defaults__", "__kwdefaults__", "__closure__", "__dict__")
         parts = (function.__defaults__, function.__kwdefaults__, function.__dict__)
+        if self._guards is not None and not function.__dict__:
+            self._guards.mapping(function.__dict__)
         code = facts(function.__code__)
         key = (code.identity, tuple(cells), *(None if not part else self.key(part, depth) for part in parts))
         if fixed:
@@ -260,6 +289,8 @@ class _Walk:
         self._mentioned |= code.mentioned
         outer, named = function.__globals__, []
         for name in code.globals:
+            if self._guards is not None:
+                self._guards.name(outer, name)
             if name in outer:
                 value = outer[name]
                 if isinstance(value, types.ModuleType) and code.reaches_outside(value):
@@ -276,6 +307,9 @@ class _Walk:
                 raise _Unknown
             return kind
         own = []
+        if self._guards is not None:
+            self._guards.mapping(vars(kind))
+            self._guards.attribute(kind, "__bases__")
         for name, value in vars(kind).items():
             if name in _BOOKKEEPING:
                 continue
@@ -285,11 +319,27 @@ class _Walk:
                 own.append((name, self._member(value, depth)))
         return (kind, tuple(own), tuple(self._kind(base, depth) for base in kind.__bases__))
 
+    def _watch(self, thing: Any, *names: str) -> None:
+        if self._guards is not None:
+            self._guards.attribute(thing, *names)
+
     def _member(self, value: Any, depth: int) -> Hashable:
         described = types.MemberDescriptorType | types.GetSetDescriptorType | types.WrapperDescriptorType
         return Identity(value) if isinstance(value, described) else self.key(value, depth)
 
 
+def _plainly(thing: Any, base: type, *methods: str) -> bool:
+    """Whether something is such a container, and tells what it holds as these do."""
+    return isinstance(thing, base) and all(
+        getattr(type(thing), name) is getattr(own, name) for own in (_BASES.get(type(thing), base),) for name in methods
+    )
+
+
+def _ask(thing: Any) -> Hashable:
+    return thing.__opdsl_fingerprint__()  # type: ignore[no-any-return]
+
+
+_BASES: dict[type, type] = {OrderedDict: OrderedDict}
 _OUR_OWN = frozenset({dict, OrderedDict, tuple, list, set, frozenset, slice, types.FunctionType, types.MethodType})
 _NUMBERS = (int, float, complex, str, bytes)
 _SORTS: tuple[tuple[Any, str], ...] = (

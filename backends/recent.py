@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from itertools import count
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 
@@ -26,7 +26,8 @@ class Recent:
         # By key what is kept, and when it was used last. Keys are long: each is hashed once for a look.
         self._entries: dict[Hashable, tuple[Any, list[int]]] = {}
         self._clock = count()
-        self._lock = Lock()
+        # Collecting garbage may call `pop` in the middle of anything that this thread does here.
+        self._lock = RLock()
 
     def get(self, key: Hashable) -> Any:
         """The entry, which counts as used now; None where there is none."""
@@ -40,7 +41,8 @@ class Recent:
         with self._lock:
             self._entries[key] = value, [next(self._clock)]
             while len(self._entries) > self.capacity:
-                del self._entries[min(self._entries, key=lambda known: self._entries[known][1])]
+                oldest = min(list(self._entries.items()), key=lambda entry: entry[1][1])[0]
+                self._entries.pop(oldest, None)
 
     def pop(self, key: Hashable) -> None:
         """Forget an entry, if it is there."""

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from opdsl.backends import get
 from opdsl.backends.base import Evaluator
+from opdsl.backends.torch.eager import _FUNCTIONS, eager
+from opdsl.backends.torch.simplify import getitem
 
 
 def compiled(function: Callable[..., Tensor], *inputs: Tensor):
@@ -23,7 +25,8 @@ def compiled(function: Callable[..., Tensor], *inputs: Tensor):
 
 
 def operators(program: torch.fx.GraphModule) -> list[str]:
-    return [str(n.target).removeprefix("aten.").partition(".")[0] for n in program.graph.nodes if n.op == "call_function"]
+    calls = [n.target for n in program.graph.nodes if n.op == "call_function" and n.target is not getitem]
+    return [str(target).removeprefix("aten.").partition(".")[0] for target in calls]
 
 
 def draw(*shape: int) -> Tensor:
@@ -44,6 +47,11 @@ CASES: dict[str, tuple[Callable[..., Tensor], Sequence[Tensor], list[str]]] = {
     "the only entry": (lambda x: x.unbind(0)[0].sin(), [draw(1, 3)], ["reshape", "sin"]),
     "one channel": (lambda a, x: (a[None] * 2.0 + x * x[None])[0].sin(), [draw(4, 3)] * 2, ["mul", "addcmul", "sin"]),
     "shared": (lambda x: x.sin() * x.sin(), [draw(4, 3)], ["sin", "mul"]),
+    "turned twice": (lambda w, x: x @ (w * 2.0).t().t(), [draw(3, 5), draw(4, 3)], ["mul", "mm"]),
+    "all entries at once": (lambda x: x[:, 0] * x[:, 2] + x[:, 1], [draw(4, 3)], ["unbind", "addcmul"]),
+    "some entries": (lambda x: x[:, 0] * x[:, 2], [draw(4, 3)], ["select", "select", "mul"]),
+    "entries of entries": (lambda x: x[:, 0][:, 1] * x[:, 0][:, 0] + x[:, 1].sum(1), [draw(4, 2, 2)], ["unbind", "unbind", "sum", "addcmul"]),
+    "an axis of length 1": (lambda x: x[:, :, 1][:, 0] * 2.0, [draw(4, 1, 3)], ["reshape", "select", "mul"]),
     "numbers fold": (lambda x: x + torch.linspace(0, 1, 3, dtype=x.dtype).exp(), [draw(4, 3)], ["add"]),
 }
 
@@ -116,3 +124,21 @@ def test_random_programs_keep_values_and_gradients(steps):
     right = torch.autograd.grad(expected.sum(), inputs, allow_unused=True)
     for f, r in zip(found, right, strict=True):
         torch.testing.assert_close(torch.zeros(()) if f is None else f, torch.zeros(()) if r is None else r, rtol=1e-9, atol=1e-9)
+
+
+def test_functions_take_their_arguments_in_the_order_of_the_operators():
+    """The text that is run without a compiler calls torch's functions: the names of their first arguments are those of ATen."""
+    for operator, function in _FUNCTIONS.items():
+        name = operator._schema.name.removeprefix("aten::")
+        assert function is getattr(torch, name), name
+
+
+def test_a_plain_network_is_run_by_torch_functions_alone():
+    def function(w, v, x):
+        return torch.tanh(x @ w.t() + v)[:, 0] * 2.0
+
+    inputs = [draw(5, 3), draw(5), draw(4, 3)]
+    program = compiled(function, *inputs)[1]
+    assert "torch.ops" in program.code
+    assert "torch.ops" not in eager(program).__self__.code
+    torch.testing.assert_close(eager(program)(*inputs)[0], function(*inputs), rtol=1e-14, atol=1e-14)

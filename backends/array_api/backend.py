@@ -34,7 +34,7 @@ class ArrayApiBackend(Backend):
     differentiable = False
 
     def __init__(self, xp: Any) -> None:
-        self.ops = ArrayApiOps(xp)
+        self.ops, self.namespace = ArrayApiOps(xp), xp
 
     def device_of(self, x: Any) -> str:
         """``"cuda"`` where the array's device says so; devices of array libraries have no common names."""
@@ -58,6 +58,9 @@ class ArrayApiBackend(Backend):
         self, evaluator: Evaluator, example: tuple[Any, Array, Mapping[str, Array]]
     ) -> Callable[..., tuple[Array, ...]]:
         return evaluator.call
+
+    def kept(self, x: Array) -> Array | None:
+        return None if isinstance(x, Tracer) else self.ops.xp.broadcast_to(self.ops.xp.asarray(x[:1, ...], copy=True), x.shape)
 
     def in_pieces(
         self, run: Callable[[Array, Mapping[str, Array]], tuple[Array, ...]], x: Array, rows: Mapping[str, Array], size: int
@@ -116,7 +119,8 @@ class NumpyBackend(ArrayApiBackend):
 
     def for_array(self, x: Array) -> NumpyBackend:
         """This backend over the namespace of x (array-api-strict, CuPy, …)."""
-        return NumpyBackend(array_api_compat.array_namespace(x))
+        xp = array_api_compat.array_namespace(x)
+        return self if xp is self.namespace else NumpyBackend(xp)
 
     def is_array(self, value: object) -> bool:
         if isinstance(value, np.ndarray):

@@ -1,6 +1,6 @@
-"""One program for any number of points, from the programs for n and for n + 1 points, where these agree.
+"""One program for any number of points, from the programs for two numbers, where these agree.
 
-Sizes that grow from the one to the other by a whole number for each point become that number times the points' length; anything
+Sizes that differ by a whole number for each point become that number times the points' length; anything
 else that differs, and anything that picks rows by their place, leaves a program for one number of points.
 """
 
@@ -31,26 +31,26 @@ class _Differs(Exception):
     """The programs are of their numbers of points."""
 
 
-def for_any_size(one: GraphModule, more: GraphModule, n: int, points: int) -> GraphModule | None:
-    """The program that is ``one`` at n points and ``more`` at n + 1.
+def for_any_size(one: GraphModule, more: GraphModule, sizes: tuple[int, int], points: int) -> GraphModule | None:
+    """The program that is ``one`` at so many points and ``more`` at so many others.
 
     Args:
         one, more: recorded programs, every node with its sample as ``meta["val"]``.
-        n: the number of points of the first.
+        sizes: the numbers of points of the two.
         points: which input the points are.
 
     Returns:
         None where the two differ in more than sizes that follow the number of points.
     """
     try:
-        return _Merge(one, more, n, points).program()
+        return _Merge(one, more, sizes, points).program()
     except _Differs:
         return None
 
 
 class _Merge:
-    def __init__(self, one: GraphModule, more: GraphModule, n: int, points: int) -> None:
-        self.one, self.more, self.n, self.points = one, more, n, points
+    def __init__(self, one: GraphModule, more: GraphModule, sizes: tuple[int, int], points: int) -> None:
+        self.one, self.more, self.sizes_of, self.points = one, more, sizes, points
         self.root, self.graph = torch.nn.Module(), Graph()
         self.partner: dict[Node, Node] = {}
         self.made: dict[Node, Node] = {}
@@ -59,7 +59,7 @@ class _Merge:
 
     def program(self) -> GraphModule:
         pairs = list(zip(self.one.graph.nodes, self.more.graph.nodes, strict=False))
-        if len(self.one.graph.nodes) != len(self.more.graph.nodes):
+        if len(self.one.graph.nodes) != len(self.more.graph.nodes) or any(a.op == "call_method" for a, _ in pairs):
             raise _Differs
         # Inputs first: the length of the points is needed by whatever follows.
         inputs = [(a, b) for a, b in pairs if a.op == "placeholder"]
@@ -112,8 +112,9 @@ class _Merge:
             return {k: self._merged(v, b[k]) for k, v in a.items()}
         if a == b or (a != a and b != b):
             return a
-        if type(a) is int and b > a and a == (b - a) * self.n:
-            return self._size(b - a)
+        n, m = self.sizes_of
+        if type(a) is int and not a % n and a * m == b * n:
+            return self._size(a // n)
         raise _Differs
 
     def _size(self, factor: int) -> Any:

@@ -16,7 +16,7 @@ from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.points import Batched
 
 
-class _Namespace:
+class TorchNamespace:
     """array-api-compat with plain operators where its wrappers cost more than they give here."""
 
     @staticmethod
@@ -39,7 +39,7 @@ class _Namespace:
 class TorchOps(ArrayOps):
     """Torch tensors with the points along an axis of every value."""
 
-    xp: Any = _Namespace()
+    xp: Any = TorchNamespace()
     points = Batched(xp)
     stacked = False
 
@@ -89,7 +89,7 @@ class TorchOps(ArrayOps):
                     gradients = [_gradient(c, points) for c in done[axis]]
                     for i in later:
                         done[(*axis, i)] = [g[:, i] for g in gradients]
-        return {a: torch.stack(done[tuple(a)], 1).reshape(value.shape) for a in axes}
+        return {a: _joined(done[tuple(a)]).reshape(value.shape) for a in axes}
 
     def gradient(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         """Value and first derivatives by one pull-back for each output."""
@@ -98,7 +98,7 @@ class TorchOps(ArrayOps):
             points = points.view_as(points)
             value = function(points)
             columns = value.reshape(value.shape[0], -1).unbind(1)
-            slopes = torch.stack([_gradient(c, points) for c in columns], 1)
+            slopes = _joined([_gradient(c, points) for c in columns])
         return value, slopes.reshape(*value.shape, x.shape[1])
 
     def pull_back(self, function: Callable[[Tensor], Tensor], x: Tensor, count: int, affine: bool) -> Tensor:
@@ -109,10 +109,16 @@ class TorchOps(ArrayOps):
         return torch.vmap(lambda row: pull(row)[0])(rows)
 
 
+def _joined(columns: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(columns), 1) if len(columns) > 1 else columns[0]
+
+
 def _gradient(column: Tensor, points: Tensor) -> Tensor:
     if not column.requires_grad:
         return torch.zeros_like(points)
-    (slope,) = torch.autograd.grad(column.sum(), points, create_graph=True, allow_unused=True)
+    # The derivative of the sum over the points; made of the points, so that their number is no constant of a recording.
+    one = points.new_ones((), dtype=column.dtype).expand(column.shape)
+    (slope,) = torch.autograd.grad(column, points, one, create_graph=True, allow_unused=True)
     return torch.zeros_like(points) if slope is None else slope
 
 

@@ -129,6 +129,19 @@ class TorchBackend(Backend):
 
         return compile_evaluator(evaluator, example)
 
+    def kept(self, x: Array) -> Array | None:
+        import torch
+
+        if torch._C._functorch.is_functorch_wrapped_tensor(x) or torch.compiler.is_compiling():
+            return None
+        # One row in the place of every other: the points themselves may be large.
+        return x[:1].detach().clone().requires_grad_(x.requires_grad).expand(x.shape)
+
+    def for_any_size(self, one: Any, more: Any, sizes: tuple[int, int], inputs: int) -> Any:
+        from opdsl.backends.torch.compile import joined
+
+        return joined(one, more, sizes, inputs)
+
     def in_pieces(
         self, run: Callable[[Array, Mapping[str, Array]], tuple[Array, ...]], x: Array, rows: Mapping[str, Array], size: int
     ) -> tuple[Array, ...]:

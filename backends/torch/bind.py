@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,9 @@ from torch.utils import _pytree as pytree
 
 from opdsl.backends.compilers import as_it_stands
 from opdsl.backends.step import Bound, Run
-from opdsl.backends.torch.any_size import for_any_size
 from opdsl.backends.torch.cache import structure_of, tensors_of
-from opdsl.backends.torch.compile import Flat
+from opdsl.backends.torch.compile import joined
 from opdsl.backends.torch.isolation import modules_of
-from opdsl.backends.torch.outside import outside
 from opdsl.backends.torch.tape import HALVES
 from opdsl.errors import BackendError, OpdslError
 
@@ -26,6 +24,7 @@ _NEW_KIND = (
     "opdsl: points of a new dtype inside torch.compile, one point in place of several, or networks in another mode. Call the step "
     "once with such points outside of it first, so that it is prepared for them."
 )
+_F = TypeVar("_F", bound=Callable[..., Any])
 _MOST = 64  # kinds of points that a step is prepared for inside torch.compile
 
 
@@ -76,6 +75,7 @@ class _Owner(nn.Module):  # type: ignore[misc]
         self._originals = list(found.values())
         self._ready: dict[Any, _Ready] = {}
         self._any_size: dict[Any, _Ready | None] = {}
+        self._quiet: tuple[Any, ...] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         for function in self._bound.functions:
@@ -84,13 +84,17 @@ class _Owner(nn.Module):  # type: ignore[misc]
                     "a step of a plain function that closes over tensors cannot be copied or pickled: the copy would go on using "
                     "the tensors of the original. Write the function as an nn.Module that owns them."
                 )
-        return {**self.__dict__, "_ready": {}, "_any_size": {}}
+        return {**self.__dict__, "_ready": {}, "_any_size": {}, "_quiet": None}
 
     def _evaluated(self, x: Tensor, given: Mapping[str, Any], params: Any = None) -> Any:
         given = {**self.bound.values(), **given}
         if torch.compiler.is_compiling():
-            # A step that draws has another program at every call.
-            return outside(self._decided, x, given, params) if "key" in given else self._repeated(x, given, params)
+            if "key" not in given:
+                return self._repeated(x, given, params)
+            # A step that draws has another program at every call. (Imported here: the module brings torch's compiler.)
+            from opdsl.backends.torch.outside import outside
+
+            return outside(self._decided, x, given, params)
         return self._decided(x, given, params)
 
     def _decided(self, x: Tensor, given: Mapping[str, Any], params: Any) -> Any:
@@ -116,9 +120,15 @@ class _Owner(nn.Module):  # type: ignore[misc]
         return x.dim(), _fixed(x.shape[-1]), torch.float32 if x.dtype in HALVES else x.dtype, modes, numbers
 
     def _remember(self, x: Tensor, given: Mapping[str, Any], params: Any, run: Run) -> None:
+        now = (run.program, x.shape, x.dtype, *(c for c in run.constants), *given.keys(), *given.values())
+        if params is None and self._quiet is not None and len(now) == len(self._quiet) and all(
+            a is b or (isinstance(a, torch.Size | str) and a == b) for a, b in zip(now, self._quiet, strict=True)
+        ):
+            return  # the very captures of the last evaluation: functions, and with them modes, are as they were
         kind = self._kind(x, params)
         known = self._ready.get((kind, len(x)))
         if known is not None and known.still(run):
+            self._quiet = now
             return
         made = self._placed(x, given, params, run)
         # Of functions that have changed since, nothing is kept.
@@ -131,6 +141,7 @@ class _Owner(nn.Module):  # type: ignore[misc]
 
     def _keep(self, kind: Any, ready: _Ready) -> None:
         self._ready[kind, len(ready.x)] = ready
+        self._quiet = None
         while len(self._ready) > _MOST:
             self._ready.pop(next(iter(self._ready)))
 
@@ -158,11 +169,9 @@ class _Owner(nn.Module):  # type: ignore[misc]
         one, more = (self._at(last, rows) for rows in (n, n + 1))
         if one is None or more is None or one.functions is None or not (one.run.follows_size and more.run.follows_size):
             return
-        a, b = one.run.compiled, more.run.compiled
-        if isinstance(a, Flat) and isinstance(b, Flat) and _same_places(one.places, more.places):
-            program = for_any_size(a.program, b.program, n, sum(len(group) for group in one.places))
-            if program is not None:
-                self._any_size[kind] = replace(one, run=one.run.served_by(Flat(program, a.names)))
+        program = joined(one.run.compiled, more.run.compiled, (n, n + 1), sum(len(group) for group in one.places))
+        if program is not None and _same_places(one.places, more.places):
+            self._any_size[kind] = replace(one, run=one.run.served_by(program))
 
     def _prepare_for(self, kind: Any, rows: int) -> None:
         """Find the program for so many points like those that the step was last called with."""
@@ -212,13 +221,19 @@ class _Owner(nn.Module):  # type: ignore[misc]
 # Carried out while `torch.compile` follows the step, before it looks at what is ready.
 
 
-@torch._dynamo.assume_constant_result  # type: ignore[untyped-decorator]
+def _constant(function: _F) -> _F:
+    """What `torch.compiler.assume_constant_result` says, without importing the compiler where nobody compiles."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@_constant
 def _prepare(owner: _Owner, kind: Any) -> bool:
     owner._prepare(kind)
     return True
 
 
-@torch._dynamo.assume_constant_result  # type: ignore[untyped-decorator]
+@_constant
 def _prepare_for(owner: _Owner, kind: Any, rows: int) -> bool:
     owner._prepare_for(kind, rows)
     return True

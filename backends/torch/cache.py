@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from opdsl.backends.base import Capture
 from opdsl.backends.fingerprint import content, fingerprint
+from opdsl.backends.guards import Followed, Guards
 from opdsl.backends.identity import Identity
 from opdsl.backends.torch.capture import capture
 from opdsl.errors import BackendError, OpdslWarning
@@ -44,17 +45,35 @@ _lock = threading.Lock()
 
 
 def captured(function: Callable[..., Any], x: Tensor, params: Any) -> Capture:
-    """`torch_capture.capture`, or a template filled with the tensors of this function."""
-    leaves = [leaf for leaf in pytree.tree_leaves(params) if isinstance(leaf, Tensor)]
-    for leaf in leaves:
-        if (what := unusual(leaf)) is not None:
-            raise BackendError(f"params= must hold ordinary tensors of numbers, got {what}.")
-    structure = _structure((function, params), leaves)
-    key = None if structure is None else (structure, x.shape, x.dtype, x.device, x.requires_grad, params is None)
+    """`capture`, or a template filled with the tensors of this function."""
+    of_points = (x.shape, x.dtype, x.device, x.requires_grad)
+    if params is not None:
+        leaves = [leaf for leaf in pytree.tree_leaves(params) if isinstance(leaf, Tensor)]
+        for leaf in leaves:
+            if (what := unusual(leaf)) is not None:
+                raise BackendError(f"params= must hold ordinary tensors of numbers, got {what}.")
+        return _captured(function, x, params, _structure((function, params), leaves), leaves)[0]
+    known = _followed.known(function)
+    assert known.found is not None
+    kind = (*of_points, _ambient())
+    found: Capture | None = known.made.get(kind)
+    if found is None:
+        structure, leaves = known.found
+        found, repeats = _captured(function, x, None, structure, list(leaves))
+        if repeats:
+            known.made[kind] = found
+    return found
+
+
+def _captured(
+    function: Callable[..., Any], x: Tensor, params: Any, structure: Hashable | None, leaves: list[Tensor]
+) -> tuple[Capture, bool]:
+    """The capture, and whether it is the same wherever the structure and its tensors are."""
+    key = None if structure is None else (structure, _ambient(), x.shape, x.dtype, x.device, x.requires_grad, params is None)
     found = None if key is None else _templates.get(key)
     if found is not None:
         constants = tuple(leaves[s] if isinstance(s, int) else s for s in found.sources)
-        return Capture(found.graph, constants, found.key, found.asks_size)
+        return Capture(found.graph, constants, found.key, found.asks_size), True
     recorded = capture(function, x, params)
     if recorded.mutates:
         warnings.warn(
@@ -69,7 +88,13 @@ def captured(function: Callable[..., Any], x: Tensor, params: Any) -> Capture:
         if all(id(c) in where or literal for c, literal in zip(constants, recorded.literals, strict=True)):
             sources = tuple(where.get(id(c), c) for c in constants)
             _remember(_templates, key, _Template(recorded.capture.graph, sources, recorded.capture.key, recorded.capture.asks_size))
-    return recorded.capture
+            return recorded.capture, True
+    return recorded.capture, False
+
+
+def _ambient() -> Hashable:
+    """What recording depends on besides the function and the points."""
+    return torch.get_default_dtype(), torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")
 
 
 def unusual(tensor: Tensor) -> str | None:
@@ -94,10 +119,10 @@ def structure_of(functions: Any) -> Hashable | None:
     """What two states of functions share whose graphs are the same and hold the same tensors; None where nobody can tell."""
     leaves: list[Tensor] = []
     structure = _structure(tuple(functions), leaves)
-    return None if structure is None else (structure, tuple(id(t) for t in leaves))
+    return None if structure is None else (structure, _ambient(), tuple(id(t) for t in leaves))
 
 
-def _structure(function: Any, leaves: list[Tensor]) -> Hashable | None:
+def _structure(function: Any, leaves: list[Tensor], guards: Guards | None = None) -> Hashable | None:
     """The key with tensors by order and shape; ``leaves`` is extended by those not in it yet."""
     numbers = {id(t): i for i, t in enumerate(leaves)}
 
@@ -120,10 +145,26 @@ def _structure(function: Any, leaves: list[Tensor]) -> Hashable | None:
             return content(thing)
         return None
 
-    key = fingerprint(function, leaf)
-    if key is None:
-        return None
-    return key, torch.get_default_dtype(), torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")
+    return fingerprint(function, leaf, guards)
+
+
+def _found(function: Any, guards: Guards | None) -> tuple[Hashable | None, list[Tensor]]:
+    """The structure of a function and its tensors."""
+    leaves: list[Tensor] = []
+    structure = _structure(function, leaves, guards)
+    if structure is None and guards is not None:
+        guards.refuse()
+    return structure, leaves
+
+
+def _facts(thing: Any) -> Hashable | None:
+    """What may change in a tensor or an array that stays the same object."""
+    if isinstance(thing, Tensor):
+        return thing.shape, thing.dtype, thing.device, thing.requires_grad
+    return content(thing) if type(thing).__module__ == "numpy" and hasattr(thing, "tobytes") else None
+
+
+_followed = Followed(_MOST, _found, _facts)
 
 
 def _remember(cache: OrderedDict[Hashable, Any], key: Hashable, value: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,13 +16,15 @@ import torch.fx
 from torch import Tensor
 
 from opdsl.backends.base import Evaluator
+from opdsl.backends.torch.any_size import for_any_size
 from opdsl.backends.torch.custom_functions import custom_functions
 from opdsl.backends.torch.decompositions import without_gaps
 from opdsl.backends.torch.draws import Repeating
+from opdsl.backends.torch.eager import eager
 from opdsl.backends.torch.isolation import isolated
 from opdsl.backends.torch.lifting import stand_in
 from opdsl.backends.torch.recorder import Recorder
-from opdsl.backends.torch.simplify import simplify
+from opdsl.backends.torch.simplify import getitem, simplify
 from opdsl.backends.torch.tape import Slot, Tape, aten, up
 from opdsl.errors import BackendError
 
@@ -71,7 +74,22 @@ class Flat:
 
     def __call__(self, constants: Sequence[Sequence[Tensor]], x: Tensor, bindings: Bindings) -> tuple[Tensor, ...]:
         given = (up(_tensor(bindings[name], x)) for name in self.names)
-        return self.program(*(c for group in constants for c in group), up(x), *given)  # type: ignore[no-any-return]
+        run = self.program if torch.compiler.is_compiling() else self._eager
+        return run(*(c for group in constants for c in group), up(x), *given)  # type: ignore[no-any-return]
+
+    @cached_property
+    def _eager(self) -> Callable[..., tuple[Tensor, ...]]:
+        return eager(self.program)
+
+
+def joined(one: Any, more: Any, sizes: tuple[int, int], inputs: int) -> Flat | None:
+    """The program for any number of points that is these at theirs; see `opdsl.backends.torch.any_size`."""
+    if not (isinstance(one, Flat) and isinstance(more, Flat)):
+        return None
+    if one is more:
+        return one
+    program = for_any_size(one.program, more.program, sizes, inputs)
+    return None if program is None else Flat(program, one.names)
 
 
 def _tensor(value: Any, x: Tensor) -> Tensor:
@@ -107,7 +125,7 @@ def _program(tape: Tape, count: int, results: Sequence[Tensor]) -> torch.fx.Grap
         if not step.several:
             node.meta["val"] = _meta(tape.values[step.outputs[0]])
         for k, o in enumerate(step.outputs):
-            out = graph.call_function(_getitem, (node, k)) if step.several else node
+            out = graph.call_function(getitem, (node, k)) if step.several else node
             if step.stopped and step.call.op is not aten.detach.default:
                 out = graph.call_function(aten.detach.default, (out,))
             out.meta["val"] = _meta(tape.values[o])
@@ -135,10 +153,6 @@ def _meta(tensor: Tensor) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
-def _getitem(values: Sequence[Any], index: int) -> Any:
-    return values[index]
-
-
 def _number(tape: Tape, tensor: Tensor) -> int:
     found = tape.number.get(id(tensor))
     return tape.add_foreign(tensor, tensor) if found is None else found
@@ -155,7 +169,7 @@ def _filled(value: Any, operands: Sequence[Any]) -> Any:
 def _verify(program: torch.fx.GraphModule, tape: Tape, count: int, results: Sequence[Tensor]) -> None:
     """Compare with the recording, up to rounding on the scale of the intermediate values: results may cancel to zero."""
     with Repeating():
-        again = program(*tape.values[:count])
+        again = eager(program)(*tape.values[:count])
     # Torch asks tensors without contents about dtypes on its way; they carry no numbers.
     solid = [v.detach() for v in tape.values if v.numel() and not v.is_meta and (v.is_floating_point() or v.is_complex())]
     sizes = [v.abs().amax() for v in solid]

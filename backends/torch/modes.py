@@ -18,6 +18,11 @@ class DispatchMode(TorchDispatchMode):  # type: ignore[misc]
     set for ever, and `torch.compile` then compiles nothing any more.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Torch would import its compiler, a second's work, to keep it away from here; whoever compiles is kept away above.
+        return False
+
     def __enter__(self) -> Any:
         _push_mode(self)
         return self

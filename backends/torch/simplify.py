@@ -33,7 +33,20 @@ def simplify(graph: Graph) -> None:
                 if node.op == "call_function" and node.users:
                     changed |= any(rewrite(graph, node) for rewrite in rewrites)
             _share(graph)
-            graph.eliminate_dead_code(is_impure_node=lambda n: n.op in ("placeholder", "output"))
+            _prune(graph)
+    _unbind(graph)
+
+
+def _prune(graph: Graph) -> None:
+    """Nodes that nobody reads; `torch.fx.Graph.eliminate_dead_code` would import torch's compiler."""
+    for node in reversed(graph.nodes):
+        if node.op not in ("placeholder", "output") and not node.users:
+            graph.erase_node(node)
+
+
+def getitem(values: Sequence[Any], index: int) -> Any:
+    """One of several results."""
+    return values[index]
 
 
 def _value(node: Any) -> Tensor:
@@ -98,9 +111,57 @@ def _expand(graph: Graph, node: Node) -> bool:
     return False
 
 
+def _turned(graph: Graph, node: Node) -> bool:
+    """A matrix that is transposed twice."""
+    if _is(node, aten.t.default) and _is(node.args[0], aten.t.default):
+        return _replace(node, node.args[0].args[0])  # type: ignore[union-attr,arg-type]
+    return False
+
+
+def _thin_select(graph: Graph, node: Node) -> bool:
+    """An axis of length 1 goes before an entry of another axis is picked, not after."""
+    inner = node.args[0] if node.target is aten.select.int else None
+    if not _is(inner, aten.select.int):
+        return False
+    assert isinstance(inner, Node)
+    source, along, place = inner.args[0], inner.args[1] % _value(inner.args[0]).dim(), inner.args[2]
+    axis = node.args[1] % _value(inner).dim()
+    if _value(inner).shape[axis] != 1 or not _value(source).is_contiguous():
+        return False
+    gone = axis + (axis >= along)
+    shape = [n for k, n in enumerate(_value(source).shape) if k != gone]
+    with graph.inserting_before(node):
+        thin = graph.call_function(aten.view.default, (source, shape))
+    thin.meta["val"] = _value(source).reshape(shape)
+    return _insert(graph, node, aten.select.int, (thin, along - (gone < along), place))
+
+
+def _unbind(graph: Graph) -> None:
+    """All entries along an axis are picked at once: their derivatives are then stacked, where each alone would be padded."""
+    picked: dict[tuple[Node, int], dict[int, Node]] = {}
+    for node in graph.nodes:
+        if node.target is aten.select.int:
+            source, axis, place = node.args
+            axis %= _value(source).dim()
+            picked.setdefault((source, axis), {})[place % _value(source).shape[axis]] = node
+    for (first, axis), entries in picked.items():
+        if 1 < len(entries) == _value(first).shape[axis]:
+            source = entries[0].args[0]  # what stands there now, where that was picked itself
+            assert isinstance(source, Node)
+            with graph.inserting_after(source):
+                whole = graph.call_function(aten.unbind.int, (source, axis))
+            whole.meta["val"] = [_value(entries[k]) for k in range(len(entries))]
+            with graph.inserting_after(whole):
+                for k, node in entries.items():
+                    one = graph.call_function(getitem, (whole, k))
+                    one.meta["val"] = _value(node)
+                    node.replace_all_uses_with(one)
+                    graph.erase_node(node)
+
+
 def _pick(graph: Graph, node: Node) -> bool:
     """Picking the only entry of an axis is a reshape, also out of `unbind`; stacking one tensor too."""
-    if getattr(node.target, "__name__", "") == "_getitem" and _is(node.args[0], aten.unbind.int):
+    if node.target is getitem and _is(node.args[0], aten.unbind.int):
         whole, axis = node.args[0].args[0], (*node.args[0].args[1:], 0)[0]
         return _insert(graph, node, aten.select.int, (whole, axis, node.args[1]))
     if node.target is aten.select.int and isinstance(node.args[0], Node):
@@ -216,7 +277,7 @@ def _thinner(graph: Graph, node: Node) -> bool:
 
 _ELEMENTWISE = frozenset({_ADD, _MUL, aten.sub.Tensor, aten.rsub.Scalar, aten.neg.default})
 _REWRITES: tuple[Callable[[Graph, Node], bool], ...] = (
-    _expand, _reshape, _pick, _factors, _difference, _thinner, _outward,
+    _expand, _turned, _reshape, _thin_select, _pick, _factors, _difference, _thinner, _outward,
 )  # fmt: skip
 _FUSIONS = (_affine, _product_and_sum)
 

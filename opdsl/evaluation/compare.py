@@ -19,9 +19,10 @@ from opdsl.backends.base import Backend
 from opdsl.backends.peers import Peer
 from opdsl.errors import BindingError, OpdslError, StrategyError, shown
 from opdsl.evaluation.call import OperatorCall
+from opdsl.evaluation.decided import Prepared
 from opdsl.evaluation.operators import Operator
 from opdsl.evaluation.options import Options, bound
-from opdsl.evaluation.session import Prepared, Session
+from opdsl.evaluation.session import Session
 from opdsl.evaluation.tuning import HOPELESS, Runner, round_robin, runner
 from opdsl.jets.graph import Array, Graph, evaluate
 from opdsl.planning.plan import Plan

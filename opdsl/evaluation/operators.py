@@ -150,7 +150,7 @@ class Operator(Described):
         options = Options(
             strategy=strategy, backend=backend, params=params, batched=batched, training=training, memory=memory
         )  # fmt: skip
-        return self._session.evaluate(self._call(u, x, options, bound(named, bindings)))
+        return self._session.value(u, x, options, self._spelled(bound(named, bindings)))
 
     @as_it_stands
     def estimate(

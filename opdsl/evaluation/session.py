@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from opdsl.backends.base import Backend, Capture, Evaluator, Surrogate
 from opdsl.backends.recent import Recent
 from opdsl.evaluation import call as calls
 from opdsl.evaluation.call import OperatorCall, check_columns, components, parameter_shape
+from opdsl.evaluation.decided import DecidedCall, Examples, Prepared
 from opdsl.evaluation.options import Options
 from opdsl.evaluation.pieces import pieces
 from opdsl.evaluation.program import Program
@@ -21,20 +24,10 @@ from opdsl.strategies.linear_operators import Split
 
 _R = TypeVar("_R")
 
+_FUNCTIONS = 32
+"""Networks whose last calls are kept, to tell the next one by."""
 CAPACITY = 256
 """Entries of all kinds that an operator keeps; what was used longest ago is forgotten first, and made again when needed."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything decided for one kind of call: the plan and the compiled program."""
-
-    plan: Plan
-    run: Callable[[Sequence[Sequence[Any]], Any, Mapping[str, Any]], tuple[Any, ...]]
-
-    def __call__(self, call: OperatorCall) -> tuple[Any, ...]:
-        """One array per equation, on all points of the call."""
-        return self.run(call.constants, call.x, call.bindings.arrays)
 
 
 class Session:
@@ -53,7 +46,8 @@ class Session:
         self.system, self.text, self.backend, self.strategy = system, text, backend, strategy
         self._expand = expand
         self._kept = Recent(CAPACITY)
-        self._pinned = 0
+        self._examples = Recent(_FUNCTIONS)
+        self.pinned = 0
 
     def residual(self, dimension: int | None) -> Residual:
         """The expanded residual."""
@@ -66,6 +60,32 @@ class Session:
     def call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any], planning: bool = False) -> OperatorCall:
         """See `opdsl.evaluation.call.make`."""
         return calls.make(self, u, x, options, given, planning)
+
+    def decided(self, examples: Examples, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> DecidedCall:
+        """A call and its program: one that was made before, at these points, or a new one."""
+        found = examples.find(self, u, x, options, given)
+        if found is None:
+            call = self.call(u, x, options, given)
+            found = DecidedCall(call, self.prepared(call))
+            examples.keep(found, self)
+        return found
+
+    def value(self, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> Any:
+        """The result of a call as the user gets it."""
+        decided = self.decided(self._examples_of(u), u, x, options, given)
+        return decided(decided.constants)
+
+    def _examples_of(self, u: Any) -> Examples:
+        """Of one function, while it lives."""
+        number = id(u)
+        known = self._examples.get(number)
+        if known is not None and known[0]() is u:
+            return known[1]  # type: ignore[no-any-return]
+        made = Examples()
+        with suppress(TypeError):
+            forget = self._examples.pop
+            self._examples[number] = weakref.ref(u, lambda _: forget(number)), made
+        return made
 
     def evaluate(self, call: OperatorCall) -> Any:
         """The result as the user gets it."""
@@ -121,7 +141,7 @@ class Session:
         """What was made for this key since strategies were last pinned; made anew where there is none."""
         if key is None:
             return make()
-        key = (self._pinned, key)
+        key = (self.pinned, key)
         found = self._kept.get(key)
         if found is None:
             self._kept[key] = found = make()
@@ -218,7 +238,7 @@ class Session:
     def pin(self, kind: Hashable, names: Sequence[str]) -> None:
         """Take these strategies, one per network, for calls of this kind."""
         self._kept[("pin", kind)] = tuple(names)
-        self._pinned += 1  # programs made before are of an older choice
+        self.pinned += 1  # programs made before are of an older choice
 
     def unpin(self, kind: Hashable) -> None:
         """Let the planner choose again."""

@@ -2,75 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from opdsl import backends
 from opdsl.backends.base import Backend
 from opdsl.errors import BindingError, unknown
-from opdsl.evaluation.bindings import column, is_function
-from opdsl.evaluation.call import OperatorCall
+from opdsl.evaluation.bindings import is_function
+from opdsl.evaluation.decided import DecidedCall, Examples
 from opdsl.evaluation.evaluates import Evaluates
 from opdsl.evaluation.jacobian import jacobian
 from opdsl.evaluation.options import Options
-from opdsl.evaluation.session import Prepared
 from opdsl.strategies.base import Strategy
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One call and its program."""
-
-    call: OperatorCall
-    prepared: Prepared
-
-    @property
-    def constants(self) -> Sequence[Sequence[Any]]:
-        """The live arrays of every captured function."""
-        return self.call.constants
-
-    @property
-    def program(self) -> Prepared:
-        """What is run."""
-        return self.prepared
-
-    @property
-    def follows_size(self) -> bool:
-        """Whether nothing given holds for this number of points alone, and no function asked for it."""
-        call = self.call
-        alone = call.single or call.empty or call.key is None or self.prepared.plan.pieces > 1
-        rows = (call.given.get(name) for name in call.bindings.per_point_names)
-        return not alone and not any(c.asks_size for c in call.captures) and all(v is not None and is_function(v) for v in rows)
-
-    @property
-    def compiled(self) -> Any:
-        """What the backend made of it."""
-        return self.prepared.run
-
-    def served_by(self, run: Any) -> Evaluation:
-        """The same with another program."""
-        return replace(self, prepared=replace(self.prepared, run=run))
-
-    def repeated(self, x: Any, given: Mapping[str, Any], constants: Sequence[Sequence[Any]]) -> Any:
-        """The same program again, at points that the program is for, with nothing decided anew."""
-        call = self.call
-        points = call.x if call.empty else x[None, :] if call.single else x
-        arrays = {}
-        for name, array in call.bindings.arrays.items():
-            value = given.get(name, array)
-            bound = call.given.get(name)
-            if name in given and name not in call.bindings.known:
-                array = value if hasattr(value, "shape") else call.backend.ops.asarray(value, points)
-            elif bound is not None and is_function(bound):
-                found = call.backend.at_points(bound, points)
-                array = column(found) if len(array.shape) == 1 else found
-            arrays[name] = array
-        return call.shaped(self.prepared.run(constants, points, arrays))
-
-    def __call__(self, constants: Sequence[Sequence[Any]]) -> Any:
-        """The residuals, with these arrays in the place of those."""
-        return self.call.shaped(self.prepared.run(constants, self.call.x, self.call.bindings.arrays))
 
 
 class BoundOperator:
@@ -90,16 +34,16 @@ class BoundOperator:
         self.functions = (*networks, *(v for v in given.values() if is_function(v)))
         self.values = {name: v for name, v in given.items() if not is_function(v)}
         self.params = options.params
+        self._examples = Examples()
 
-    def run(self, x: Any, given: Mapping[str, Any], params: Any = None) -> Evaluation:
+    def run(self, x: Any, given: Mapping[str, Any], params: Any = None) -> DecidedCall:
         """What a call at these points would do, with some values of the text given anew.
 
         Raises:
             BindingError: a value is given for a name that the text does not have.
         """
         options, given = self._renewed(given, params)
-        call = self.operator._call(self.u, x, options, given)
-        return Evaluation(call, self.operator._session.prepared(call))
+        return self.operator._session.decided(self._examples, self.u, x, options, given)
 
     def jacobian(self, x: Any, given: Mapping[str, Any], params: Any, **wanted: Any) -> Any:
         """The derivatives of what `run` evaluates; see `opdsl.evaluation.operators.Operator.jacobian`."""
@@ -141,5 +85,5 @@ def bind(operator: Evaluates, u: Any, x: Any, options: Options, given: Mapping[s
     """See `opdsl.evaluation.operators.Operator.bind`."""
     given = operator._spelled(given)
     call = operator._call(u, x, options, given)
-    first = Evaluation(call, operator._session.prepared(call))
+    first = DecidedCall(call, operator._session.prepared(call))
     return call.backend.bind(BoundOperator(operator, u, call.backend, options, given), first, x)

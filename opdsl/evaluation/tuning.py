@@ -21,7 +21,8 @@ from opdsl.pricing.cost import Cost
 
 if TYPE_CHECKING:
     from opdsl.evaluation.call import OperatorCall
-    from opdsl.evaluation.session import Prepared, Session
+    from opdsl.evaluation.decided import Prepared
+    from opdsl.evaluation.session import Session
 
 Runner = Callable[[], Any]
 HOPELESS = 25.0
