@@ -121,8 +121,8 @@ def test_rows_of_a_basis_worked_out_by_hand() -> None:
     basis = np.array([[0.6, 0.0], [0.8, 0.0], [0.0, 1.0]])
     assert greedy_rows(basis) == (1, 2)
     assert set(pivot_rows(basis)) == {1, 2}
-    # Greedy rows see what is left after interpolation, not the column itself: (1, -1)/√2 agrees with its multiple of the first.
-    basis = np.array([[0.8, 0.6], [0.6, -0.8], [0.0, 0.0]])
+    # Greedy rows see what interpolation leaves: both columns are largest in row 0, and their difference is (0, −1, −1).
+    basis = np.array([[2.0, 2.0], [1.0, -2.0], [2.0, -1.0]]) / 3
     assert greedy_rows(basis) == (0, 1)
 
 

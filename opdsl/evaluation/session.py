@@ -106,7 +106,7 @@ class Session:
             return found, identity
         small, other = self._captured(backend, near.function, x, params, batched)
         graph = approximated(found.graph, small.graph, near.lines, near.errors)
-        both = None if identity is None or other is None else (identity, other, near.lines, near.errors)
+        both = None if identity is None or other is None else (identity, other)
         size = found.asks_size or small.asks_size
         return Capture(graph, (*found.constants, *small.constants), both, size), both
 
