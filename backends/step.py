@@ -45,6 +45,7 @@ class Bound(Protocol):
         functions: networks, coefficient functions and functions of the text.
         values: everything else that is bound, by name.
         params: parameters of the networks given when binding; None where the networks have their own.
+        draws: whether every evaluation takes new random numbers.
     """
 
     @property
@@ -55,6 +56,9 @@ class Bound(Protocol):
 
     @property
     def params(self) -> Any: ...
+
+    @property
+    def draws(self) -> bool: ...
 
     def run(self, x: Array, given: Mapping[str, Any], params: Any = None) -> Run:
         """What a call at these points would do, with some values of the text given anew."""

@@ -403,6 +403,9 @@ def test_what_has_no_jacobian_is_refused() -> None:
         laplacian.jacobian(net, x, form="dense")
     with pytest.raises(BindingError, match="nu is trainable and has one value for each point"):
         BURGERS.jacobian(net, x, nu=torch.ones(5, dtype=torch.float64))
+    diffusion = opdsl.operator("u_t = k u_xx", coords="t x", params="k", fields="u")
+    with pytest.raises(BindingError, match="k is a network with parameters.*field of u"):
+        diffusion.jacobian(net, x, k=torch.nn.Linear(2, 1).double())
     generator = torch.Generator().manual_seed(0)
     many = opdsl.operator("laplace(u)", coords="x[40]", fields="u")
     with pytest.raises(StrategyError, match="directions that stay"):

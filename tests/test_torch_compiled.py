@@ -109,6 +109,22 @@ def test_a_step_that_draws_is_evaluated_outside() -> None:
         torch.compile(step, fullgraph=True)(x, key=3)
 
 
+def test_a_step_that_draws_from_a_generator_draws_anew_at_every_call() -> None:
+    """Without a key it went on with the directions of its last call outside."""
+    op, net, x = opdsl.operator("laplace(u)", coords="x[20]"), mlp(20), points(5, 20)
+    step, plain = (
+        op.bind(net, x, strategy=opdsl.STDE(samples=4, key=torch.Generator().manual_seed(1))) for _ in range(2)
+    )  # fmt: skip
+    compiled = torch.compile(step, backend="eager")
+    first, second = compiled(x), compiled(x)
+    assert not torch.equal(first, second)
+    for found in (first, second):
+        same(found, plain(x))
+    torch._dynamo.reset()
+    with pytest.raises(Exception, match="draws random numbers"):
+        torch.compile(step, fullgraph=True, backend="eager")(x)
+
+
 # ------------------------------------------------------------------------------------------------ a step, at any size
 
 SIZES = (3, 4, 7, 1, 12)

@@ -81,7 +81,10 @@ def per_point_jacobian(evaluator: Evaluator, places: Places, shapes: Sequence[Se
 
         values, pull = jax.vjp(residuals, [jnp.asarray(a) for a in taken(places, constants, bindings)])
         k = values.shape[0]
-        (rows,) = jax.vmap(pull)(jnp.eye(k, dtype=values.dtype))
+        if k == 1:
+            (rows,) = pull(jnp.ones_like(values))
+        else:
+            (rows,) = jax.vmap(pull)(jnp.eye(k, dtype=values.dtype))
         given = iter(rows)
         parts = [
             jnp.reshape(next(given), (k, prod(shape))).astype(values.dtype) if place else jnp.zeros((k, prod(shape)), values.dtype)

@@ -65,6 +65,7 @@ class _Owner(nn.Module):  # type: ignore[misc]
     def __init__(self, bound: Bound, first: Run) -> None:
         super().__init__()
         self._bound = bound
+        self._draws = bound.draws
         modules = [m for function in bound.functions for m in modules_of(function)]
         self.networks = nn.ModuleList({id(m): m for m in modules}.values())
         self.bound = _Values({name: v for name, v in bound.values.items() if isinstance(v, Tensor)})
@@ -89,7 +90,7 @@ class _Owner(nn.Module):  # type: ignore[misc]
     def _evaluated(self, x: Tensor, given: Mapping[str, Any], params: Any = None) -> Any:
         given = {**self.bound.values(), **given}
         if torch.compiler.is_compiling():
-            if "key" not in given:
+            if not self._draws:
                 return self._repeated(x, given, params)
             # A step that draws has another program at every call. (Imported here: the module brings torch's compiler.)
             from opdsl.backends.torch.outside import outside

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 _REASON = (
-    "opdsl: calling an operator, or a step with a key, decides and captures in Python, which is no part of a graph. Bind "
-    "the operator first, step = op.bind(net, x, …), and use step(x) inside torch.compile, or compile it: torch.compile(step)"
+    "opdsl: calling an operator, or a step with a key or another that draws random numbers, decides and captures in Python, which is "
+    "no part of a graph. Bind the operator first, step = op.bind(net, x, …), with an exact strategy, and use step(x) inside "
+    "torch.compile, or compile it: torch.compile(step)"
 )
 
 

@@ -272,7 +272,8 @@ def _parameters(calls: Sequence[OperatorCall]) -> Parameters:
             )
         networks = list(call.u.values()) if isinstance(call.u, Mapping) else [] if call.u is None else [call.u]
         functions |= dict(zip(map(", ".join, call.groups), networks, strict=False))
-        functions |= {name: v for name, v in call.given.items() if is_function(v)}
+        functions |= {name: v for name, v in call.given.items() if name in call.bindings.networks or name in call.functions}
+        _no_parameters_at_points(call)
         coefficients |= {n: call.bindings.arrays[n] for n in names}
     found = Parameters(first.backend.owned(functions, first.options.params), coefficients)
     if not found.arrays:
@@ -281,6 +282,16 @@ def _parameters(calls: Sequence[OperatorCall]) -> Parameters:
             "Equinox module; on torch a module with parameters that require gradients; or mark parameters of the text: params='?nu'."
         )
     return found
+
+
+def _no_parameters_at_points(call: OperatorCall) -> None:
+    """Refuse a coefficient function with parameters that is evaluated at the points before anything is differentiated."""
+    evaluated = {n: v for n, v in call.given.items() if n in call.bindings.per_point_names and is_function(v)}
+    if call.options.params is None and evaluated and call.backend.owned(evaluated, None).arrays:
+        raise BindingError(
+            f"in '{call.text}': {', '.join(evaluated)} is a network with parameters that the text does not differentiate, so that its values "
+            "at the points are data here and would have no columns. Make it a field of u, u={'u': …, 'k': …}, with fields='u k'."
+        )
 
 
 # --------------------------------------------------------------------------------------------------------- J itself

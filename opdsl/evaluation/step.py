@@ -64,11 +64,20 @@ class BoundOperator:
                 raise BindingError(f"step was bound to parameters of structure {self._structure}, not {found}; bind it again.")
         return options, {**self.given, **given}
 
-    def _keyed(self, given: Mapping[str, Any]) -> tuple[Options, Mapping[str, Any]]:
-        """A step that draws random numbers takes a key at every call: the same numbers again would be no estimate."""
+    def _sampling(self) -> dict[Any, Strategy]:
+        """The strategies that take random numbers, by field; under "" where one serves all."""
         strategy = self.options.strategy or self.operator._session.strategy
         several = strategy if isinstance(strategy, Mapping) else {"": strategy}
-        sampling = {k: s for k, s in several.items() if isinstance(s, Strategy) and getattr(s, "key", None) is not None}
+        return {k: s for k, s in several.items() if isinstance(s, Strategy) and getattr(s, "key", None) is not None}
+
+    @property
+    def draws(self) -> bool:
+        """Whether every evaluation takes new random numbers."""
+        return bool(self._sampling())
+
+    def _keyed(self, given: Mapping[str, Any]) -> tuple[Options, Mapping[str, Any]]:
+        """A step that draws random numbers takes a key at every call: the same numbers again would be no estimate."""
+        sampling = self._sampling()
         if not sampling:
             return self.options, given
         key = given.get("key")
@@ -76,9 +85,10 @@ class BoundOperator:
             if any(isinstance(s.key, int) or hasattr(s.key, "dtype") for s in sampling.values()):  # type: ignore[attr-defined]
                 raise BindingError("step draws random directions: give it a key at every call, step(…, key=…).")
             return self.options, given
-        keyed: Any = {**several, **{k: s.keyed(key) for k, s in sampling.items()}}
+        keyed = {k: s.keyed(key) for k, s in sampling.items()}
         rest = {name: value for name, value in given.items() if name != "key"}
-        return replace(self.options, strategy=keyed if isinstance(strategy, Mapping) else keyed[""]), rest
+        strategy = self.options.strategy or self.operator._session.strategy
+        return replace(self.options, strategy={**strategy, **keyed} if isinstance(strategy, Mapping) else keyed[""]), rest
 
 
 def bind(operator: Evaluates, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> Any:

@@ -307,7 +307,7 @@ class _Choice:
         if STDE.name in found:
             return ()
         method = STDE().propose(self.request)
-        if isinstance(method, Refusal):
+        if isinstance(method, Refusal) or not method.estimated:
             return ()
         cost = self.cost(method)
         ratio = self._time(cost) / own

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import factorial
+from math import factorial, pi
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +16,8 @@ import numpy as np
 from opdsl.errors import StrategyError, shown, unknown
 from opdsl.jets.bottleneck import Cut, find_cut, unit_directions, whole_cut
 from opdsl.jets.graph import Array, Graph
-from opdsl.language.residual import Pointwise
+from opdsl.language.constructors import mul
+from opdsl.language.residual import Number, Pointwise
 from opdsl.pricing.counting import Effort
 from opdsl.strategies.base import Method, Refusal, Request, Strategy, Surroundings
 from opdsl.strategies.environment import Environment
@@ -32,9 +33,12 @@ from opdsl.strategies.restriction import (
     reverse_of,
     written_out,
 )
+from opdsl.strategies.stde_monomials import Monomials, written_terms
 from opdsl.strategies.stde_terms import WEIGHTS, Distribution, Family, SampledTerms
 
 DISTRIBUTIONS: tuple[Distribution, ...] = ("coordinates", "rademacher", "gaussian")
+CHANCES = " one by one"
+"""What is added to the name of drawn coordinates for the numbers in [0, 1) that draw derivatives."""
 _WRITTEN = 4000
 
 
@@ -52,7 +56,10 @@ class STDE(Strategy):
     ``"gaussian"``     the same with normal entries; Δ^k: ∂_v^{2k} / (2k − 1)!!
     =================  =====================================================================================================
 
-    First-order sums b_i ∂_i and single coordinates (∂_t) are always exact. Where the network begins with a dense layer, sampled
+    Sums that are written out term by term (all are, in 16 or fewer dimensions): of each kind of derivative (the same powers) with more terms
+    than samples, ``"coordinates"`` draws terms with probabilities in proportion to their coefficients; S or fewer terms are exact. Directions
+    take second order, and fourth order where it is a Σ_i ∂_i⁴ + b Σ_{i<j} ∂_i² ∂_j². First-order sums b_i ∂_i and, beside sums over all
+    coordinates, single ones (∂_t) are always exact. Where the network begins with a dense layer, sampled
     coordinates are gathered from its weights.
 
     Args:
@@ -111,13 +118,18 @@ class STDE(Strategy):
         if self.key is None:
             raise StrategyError(f"{self} needs a key: opdsl.STDE(samples={self.samples}, key=…); the same key gives the same numbers.")
         if self.distribution == "coordinates":
-            return {self.binding: backend.subsets(self.key, self.replicas, min(self.samples, size), size, x)}
+            pairs = backend.normal(self.key, (2, self.replicas, self.samples), x)
+            turn = backend.ops.xp.atan2(pairs[0, ...], pairs[1, ...])
+            found = {f"{self.binding}{CHANCES}": turn / (2 * pi) + 0.5}
+            if size:
+                found[self.binding] = backend.subsets(self.key, self.replicas, min(self.samples, size), size, x)
+            return found
         return {self.binding: backend.normal(self.key, (self.replicas, self.samples, size), x)}
 
     def propose(self, request: Request) -> Method | Refusal:
-        sums = [t for op in request.operators for t in op.terms if t.labels and t.order > 1]
-        if not sums:
-            return Refusal(self.name, "no sum over coordinates to sample (sums over 16 or fewer are written out); every other strategy is exact")
+        sums = any(t.labels and t.order > 1 for op in request.operators for t in op.terms)
+        if not sums and not any(len(written_terms(op)) > 1 for op in request.operators):
+            return Refusal(self.name, "no sum over coordinates to sample, and no sum of derivatives; every other strategy is exact")
         if any(op.spread is not None and (op.order > 1 or not request.differentiable) for op in request.operators):
             return Refusal(self.name, "derivatives are wanted one by one in every coordinate")
         try:
@@ -156,23 +168,28 @@ class StdeMethod(RestrictedMethod):
     vectors: tuple[tuple[Pointwise, str], ...] = ()
     weights: tuple[tuple[Pointwise, tuple[str, ...]], ...] = ()
     among: Sequence[int] = field(default=())
+    random: frozenset[LinearOperator] = field(default=frozenset())
 
     @property
     def estimated(self) -> frozenset[LinearOperator]:
-        return frozenset(op for op in self.images if any(t.labels and t.order > 1 for t in op.terms))
+        return self.random
 
     def cut(self, graph: Graph) -> Cut:
         return find_cut(graph) or whole_cut(graph)
 
     def effort(self, where: Surroundings) -> Effort:
-        shape = (self.sampler.replicas, self.samples) + (() if self.sampler.distribution == "coordinates" else (len(self.among),))
-        return super().effort(replace(where, bindings={**where.bindings, self.sampler.binding: (shape, False)}))
+        sampler, own = self.sampler, (self.sampler.replicas, self.samples)
+        drawn = {
+            sampler.binding: (own if sampler.distribution == "coordinates" else (*own, len(self.among)), False),
+            f"{sampler.binding}{CHANCES}": (own, False),
+        }
+        return super().effort(replace(where, bindings={**where.bindings, **drawn}))
 
     def blocks(
         self, env: Environment, cut: Cut, constants: Sequence[Array], values: Mapping[int, Array]
     ) -> tuple[list[Block], dict[str, Array]]:
         ops = env.ops
-        drawn = env.bindings[self.sampler.binding]
+        drawn: Any = env.bindings.get(self.sampler.binding)
         out: list[Block] = []
         bindings: dict[str, Array] = {}
         derivatives: list[Array] = []
@@ -181,8 +198,13 @@ class StdeMethod(RestrictedMethod):
         if self.sampler.distribution == "coordinates":
             rows = None if any(cut.matrix(v) is None for v in cut.affine) else cut.rows(ops, env.x, constants)
             for f in self.families:
+                if f.monomials is not None:
+                    directions, bindings[f.weights] = self._drawn(env, f, f.monomials)
+                    out += self._directions(env, cut, constants, derivatives, f.start, directions, True)
+                    continue
                 chosen = drawn[f.replica, ...]
-                out += self._coordinates(env, cut, constants, rows, derivatives, f.start, chosen)
+                columns = chosen + self.among[0] if self.among[0] else chosen
+                out += self._coordinates(env, cut, constants, rows, derivatives, f.start, columns)
                 for number, (coefficient, labels) in enumerate(self.weights):
                     bindings[f"{WEIGHTS}{number}_{f.replica}"] = self._gathered(env, coefficient, labels, chosen)
         else:
@@ -202,11 +224,10 @@ class StdeMethod(RestrictedMethod):
 
     def _coordinates(
         self, env: Environment, cut: Cut, constants: Sequence[Array], rows: Array | None, derivatives: Sequence[Array], start: int,
-        chosen: Array,
+        columns: Array,
     ) -> list[Block]:  # fmt: skip
         """Unit directions: rows of the weights, gathered; a one-hot product only behind layers that are not dense."""
         ops, xp = env.ops, env.ops.xp
-        columns = chosen + self.among[0] if self.among[0] else chosen
         out = []
         if rows is None:
             everything = ops.asarray(np.arange(env.x.shape[-1]), env.x)[None, :]
@@ -227,6 +248,35 @@ class StdeMethod(RestrictedMethod):
             taken = xp.take(found, columns, axis=len(found.shape) - 1)
             out += _separable_blocks(env, cut, taken * (1.0 / factorial(order)), start, order)
         return out
+
+    def _drawn(self, env: Environment, f: Family, monomials: Monomials) -> tuple[Array, Array]:
+        """The directions of the derivatives drawn, slot by slot, and their coefficients over their probabilities.
+
+        Sample j takes the term where the probabilities, added up, first exceed j + U with U uniform in [0, 1): a term is taken as often
+        on average as its probability says, and where all are 1 sample j is term j.
+        """
+        ops, xp = env.ops, env.ops.xp
+        count, d = len(monomials.axes), env.x.shape[-1]
+        above = ops.asarray(np.arange(self.samples), env.x) + env.bindings[f"{self.sampler.binding}{CHANCES}"][f.replica, ...]
+        edges = np.concatenate([np.cumsum(monomials.chances)[:-1], [np.inf]])
+        one, zero = ops.asarray(1.0, env.x), ops.asarray(0.0, env.x)
+        # Below an edge and not below the one before: the rows of `picked` have a single 1.
+        below = xp.where(above[:, None] < ops.asarray(edges, env.x)[None, :], one, zero)
+        picked = xp.concat([below[:, :1], below[:, 1:] - below[:, :-1]], axis=-1)
+        slots = np.zeros((count, len(monomials.powers), d))
+        for k, axes in enumerate(monomials.axes):
+            slots[k, np.arange(len(axes)), list(axes)] = 1.0
+        units = ops.asarray(slots.transpose(1, 0, 2).reshape(len(monomials.powers), count, d), env.x)
+        directions = xp.concat([picked @ units[k, ...] for k in range(len(monomials.powers))], axis=0)
+        coefficients = [env(mul(Number(1.0 / p), c)) for p, c in zip(monomials.chances, monomials.coefficients, strict=True)]
+        arrays = [c for c in coefficients if hasattr(c, "shape")]
+        if arrays:
+            shape = max((tuple(a.shape) for a in arrays), key=len)
+            row = [xp.broadcast_to(c if hasattr(c, "shape") else ops.asarray(c, env.x), shape) for c in coefficients]
+            table = xp.stack(row, axis=-1)
+        else:
+            table = ops.asarray(np.asarray(coefficients, dtype=np.float64), env.x)
+        return directions, xp.sum(table[..., None, :] * picked, axis=-1)
 
     def _directions(
         self, env: Environment, cut: Cut, constants: Sequence[Array], derivatives: Sequence[Array], start: int, directions: Array,
@@ -261,8 +311,10 @@ class StdeMethod(RestrictedMethod):
     def _times(self, env: Environment, f: Family, v: Array) -> tuple[Array, bool]:
         """A v for all samples: (S, D), or (S, n, D) where A differs from point to point."""
         xp = env.ops.xp
-        value = env.array(f.coefficient, f.labels)
         size = len(self.among)
+        if f.entries:
+            return self._times_entries(env, f, v)
+        value = env.array(f.coefficient, f.labels)
         if not hasattr(value, "shape"):
             value = xp.broadcast_to(env.ops.asarray(value, env.x), (size,) * len(f.labels))
         if tuple(value.shape[-len(f.labels) :]) != (size,) * len(f.labels):
@@ -273,6 +325,24 @@ class StdeMethod(RestrictedMethod):
         if same:
             return v @ xp.matrix_transpose(value), True
         return xp.permute_dims(v @ xp.matrix_transpose(value), (1, 0, 2)), False
+
+    def _times_entries(self, env: Environment, f: Family, v: Array) -> tuple[Array, bool]:
+        """The same for a matrix that is given entry by entry: row i of A v is Σ_j a_ij v_j."""
+        xp = env.ops.xp
+        zero = v[:, 0] * 0.0
+        rows, same = [zero] * len(self.among), True
+        for (i, j), c in f.entries:
+            value, column = env(c), v[:, j - self.among[0]]
+            varies = len(getattr(value, "shape", ())) > 0
+            same &= not varies
+            row = rows[i - self.among[0]]
+            if varies or len(row.shape) > 1:
+                row, column, value = _lifted(row), column[:, None], value[None, :] if varies else value
+            rows[i - self.among[0]] = row + value * column
+        if same:
+            return xp.stack(rows, axis=-1), True
+        points = env.x.shape[0]
+        return xp.stack([xp.broadcast_to(_lifted(r), (v.shape[0], points)) for r in rows], axis=-1), False
 
     def _gathered(self, env: Environment, coefficient: Pointwise, labels: tuple[str, ...], chosen: Array) -> Array:
         """The entries of a coefficient at the drawn coordinates."""
@@ -287,6 +357,11 @@ class StdeMethod(RestrictedMethod):
                 shape[axis] = self.samples
                 value = xp.broadcast_to(value, tuple(shape))
         return value
+
+
+def _lifted(row: Array) -> Array:
+    """One number for each sample, with an axis of points behind."""
+    return row[:, None] if len(row.shape) == 1 else row
 
 
 def _separable_blocks(env: Environment, cut: Cut, taken: Array, start: int, order: int) -> list[Block]:
@@ -306,10 +381,12 @@ def _method(request: Request, sampler: STDE) -> Method:
         NotSuitable: the distribution does not estimate one of the operators, or the network stands in the way.
     """
     terms = SampledTerms(request, sampler.samples, sampler.distribution)
+    if not request.space and sampler.distribution != "coordinates":
+        raise NotSuitable("no space coordinates; distribution='coordinates' draws derivatives one by one")
     cut = find_cut(request.graph) if request.graph is not None else None
     replicas = sampler.replicas
     found = [{op: terms.image(op, replica) for op in terms.plain} for replica in range(replicas)]
-    inside = terms.samples * len(terms.families)
+    inside = terms.columns
     columns = inside + len(terms.singles) + len(terms.vectors)
     images = [{op: terms.placed(image, inside) for op, image in one.items()} for one in found]
     wanted = tuple(dict.fromkeys(image for one in images for image in one.values()))
@@ -334,8 +411,11 @@ def _method(request: Request, sampler: STDE) -> Method:
     )
     if isinstance(inner, Refusal):
         raise NotSuitable(inner.reason)
+    kinds = [m for several in terms.drawn.values() for m in several]
     notes = (
-        f"an unbiased estimate: {terms.samples} of {terms.size} coordinates" if sampler.distribution == "coordinates"
+        "as many samples as derivatives: exact" if not terms.estimated
+        else f"an unbiased estimate: {terms.samples} of {' and '.join(str(len(m.axes)) for m in kinds)} derivatives by weight" if kinds
+        else f"an unbiased estimate: {terms.samples} of {terms.size} coordinates" if sampler.distribution == "coordinates"
         else f"an unbiased estimate: {terms.samples} {sampler.distribution} directions in {terms.size} dimensions",
         *(("two independent estimates",) if replicas == 2 else ()),
     )  # fmt: skip
@@ -343,5 +423,5 @@ def _method(request: Request, sampler: STDE) -> Method:
         sampler.name, inner, images[0], columns, range(terms.samples), notes,
         images[1] if replicas == 2 else None, reverse_of(request),
         sampler, terms.samples, tuple(terms.families.values()), tuple(terms.singles), tuple(terms.vectors),
-        tuple(terms.weights), request.space,
+        tuple(terms.weights), request.space, terms.estimated,
     )  # fmt: skip

@@ -18,21 +18,29 @@ from opdsl.language.structure import free_labels
 from opdsl.strategies.base import Request
 from opdsl.strategies.linear_operators import ONE, DerivativeTerm, LinearOperator
 from opdsl.strategies.restriction import NotSuitable, written_out
+from opdsl.strategies.stde_monomials import Entries, Monomials, as_forms, drawn_kinds, powers_of, written_terms
 
 Distribution = Literal["coordinates", "rademacher", "gaussian"]
 WEIGHTS = "@weights"
 """Coefficients over sampled coordinates are bound under this name, with their number and replica."""
+DRAWN = "@drawn"
+"""Coefficients of derivatives that are drawn, over their probabilities, likewise."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """S consecutive columns of η: the sampled directions, their signs, or sums of them with A times them.
+    """Consecutive columns of η: S sampled directions, their signs, or sums of them with A times them; S for each coordinate of a
+    derivative that is drawn.
 
     Args:
-        kind: ``"draw"`` as the distribution says, ``"normal"``, ``"sign"``; ``"sum"`` and ``"difference"`` for v ± A v.
+        kind: ``"draw"`` as the distribution says, ``"normal"``, ``"sign"``; ``"sum"`` and ``"difference"`` for v ± A v;
+            ``"monomials"`` for derivatives drawn one by one.
         start: first column.
         replica: which of the independent samples.
         coefficient: A, with its labels, for ``sum`` and ``difference``.
+        entries: A entry by entry, where it has no labels.
+        monomials: what is drawn.
+        number: of the monomials, for the name of their weights.
     """
 
     kind: str
@@ -40,6 +48,14 @@ class Family:
     replica: int
     coefficient: Pointwise = ONE
     labels: tuple[str, ...] = ()
+    entries: tuple[tuple[tuple[int, int], Pointwise], ...] = ()
+    monomials: Monomials | None = None
+    number: int = 0
+
+    @property
+    def weights(self) -> str:
+        """The name under which the coefficients of drawn derivatives are bound."""
+        return f"{DRAWN}{self.number}_{self.replica}"
 
 
 class SampledTerms:
@@ -52,14 +68,29 @@ class SampledTerms:
     """
 
     def __init__(self, request: Request, samples: int, distribution: Distribution) -> None:
-        self.distribution, self.size = distribution, len(request.space)
-        if not contiguous(request.space):
+        self.distribution, self.size, self.space = distribution, len(request.space), request.space
+        self.plain = [op for op in request.operators if op.spread is None]
+        written = {op: written_terms(op) for op in self.plain}
+        if not contiguous(request.space) and (distribution != "coordinates" or any(t.labels for op in self.plain for t in op.terms)):
             raise NotSuitable("space coordinates that do not stand side by side")
-        self.samples = min(samples, self.size) if distribution == "coordinates" else samples
+        labelled = any(t.labels and t.order > 1 for op in self.plain for t in op.terms)
+        self.samples = min(samples, self.size) if distribution == "coordinates" and labelled else samples
+        self.drawn: dict[LinearOperator, list[Monomials]] = {}
+        self.forms: dict[LinearOperator, list[DerivativeTerm | Entries]] = {}
+        apart: dict[LinearOperator, set[DerivativeTerm]] = {}
+        for op, several in written.items():
+            if distribution == "coordinates":
+                self.drawn[op] = drawn_kinds(op, self.samples)
+                powers = {m.powers for m in self.drawn[op]}
+                apart[op] = {t for t in several if powers_of(t) in powers}
+            else:
+                self.forms[op] = list(as_forms(op, request.space))
+                apart[op] = {t for t in several if set(t.axes) <= set(request.space)}
+        self.exact = {op: [t for t in op.terms if t not in apart[op]] for op in self.plain}
+        self.columns = 0
         self.families: dict[tuple[object, ...], Family] = {}
         self.weights: dict[tuple[Pointwise, tuple[str, ...]], int] = {}
-        self.plain = [op for op in request.operators if op.spread is None]
-        terms = [t for op in self.plain for t in op.terms]
+        terms = [t for left in self.exact.values() for t in left]
         self.singles = {c: k for k, c in enumerate(sorted({a for t in terms for a in t.axes if isinstance(a, int)}))}
         self.vectors: dict[tuple[Pointwise, str], int] = {}
 
@@ -73,15 +104,52 @@ class SampledTerms:
     def single(self, column: int) -> int:
         return -1 - self.singles[column]
 
-    def family(self, kind: str, replica: int, coefficient: Pointwise = ONE, labels: tuple[str, ...] = ()) -> int:
-        """The first column of a family of directions."""
-        key = (kind, replica, coefficient, labels)
+    def family(
+        self, kind: str, replica: int, coefficient: Pointwise = ONE, labels: tuple[str, ...] = (), entries: Entries | None = None,
+        monomials: Monomials | None = None,
+    ) -> Family:  # fmt: skip
+        """A family of directions."""
+        own = tuple(entries.items()) if entries else ()
+        key = (kind, replica, coefficient, labels, own, monomials)
         if key not in self.families:
-            self.families[key] = Family(kind, self.samples * len(self.families), replica, coefficient, labels)
-        return self.families[key].start
+            number = len({f.monomials for f in self.families.values() if f.replica == replica})
+            self.families[key] = Family(kind, self.columns, replica, coefficient, labels, own, monomials, number)
+            self.columns += self.samples * (1 if monomials is None else len(monomials.powers))
+        return self.families[key]
+
+    @property
+    def estimated(self) -> frozenset[LinearOperator]:
+        """The operators that are not exact."""
+        return frozenset(
+            op for op in self.plain
+            if self.drawn.get(op) or self.forms.get(op) or any(t.labels and t.order > 1 for t in op.terms)
+        )  # fmt: skip
 
     def image(self, op: LinearOperator, replica: int) -> LinearOperator:
-        return LinearOperator(tuple(n for t in op.terms for n in self.term(t, replica)))
+        terms = [n for t in self.exact[op] for n in self.term(t, replica)]
+        for monomials in self.drawn.get(op, ()):
+            terms += self.one_by_one(monomials, replica)
+        for form in self.forms.get(op, ()):
+            terms += self.matrix(form, replica) if isinstance(form, dict) else self.term(form, replica)
+        return LinearOperator(tuple(terms))
+
+    def one_by_one(self, monomials: Monomials, replica: int) -> list[DerivativeTerm]:
+        """Σ_j (c / π)_j ∂^{powers} in the columns of sample j: one column for each coordinate."""
+        family = self.family("monomials", replica, monomials=monomials)
+        return [
+            DerivativeTerm(
+                Parameter(family.weights, (j,)),
+                tuple(family.start + k * self.samples + j for k, p in enumerate(monomials.powers) for _ in range(p)),
+            )
+            for j in range(self.samples)
+        ]
+
+    def matrix(self, entries: Entries, replica: int) -> Iterator[DerivativeTerm]:
+        """Σ a_ij ∂_i ∂_j as E[∂_v ∂_{Av}], with ∂_v ∂_w = ¼ (∂_{v+w}² − ∂_{v−w}²)."""
+        for kind, sign in (("sum", 1), ("difference", -1)):
+            start = self.family(kind, replica, entries=entries).start
+            for r in range(self.samples):
+                yield DerivativeTerm(Number(Fraction(sign, 4 * self.samples)), (start + r, start + r))
 
     def term(self, t: DerivativeTerm, replica: int) -> list[DerivativeTerm]:
         others = tuple(self.single(a) for a in t.axes if isinstance(a, int))
@@ -107,7 +175,7 @@ class SampledTerms:
         """
         if len(t.labels) > self.samples:
             raise NotSuitable(f"a sum over {len(t.labels)} indices needs as many samples")
-        start = self.family("draw", replica)
+        start = self.family("draw", replica).start
         have = free_labels(t.coefficient)
         if have and not set(have) <= set(t.labels):
             raise NotSuitable("a coefficient over other indices than its derivative")
@@ -143,7 +211,7 @@ class SampledTerms:
         powers = sorted(counts.values())
 
         def pure(kind: str, order: int, weight: Fraction) -> Iterator[DerivativeTerm]:
-            start = self.family(kind, replica)
+            start = self.family(kind, replica).start
             for r in range(s):
                 yield DerivativeTerm(mul(Number(weight / s), t.coefficient), (*others, *(start + r,) * order))
 
@@ -155,7 +223,7 @@ class SampledTerms:
                 raise NotSuitable("a coefficient over some of the indices only; distribution='coordinates' takes it")
             # E[v ⊗ A v] = A, and ∂_v ∂_w = ¼ (∂_{v+w}² − ∂_{v−w}²).
             for kind, sign in (("sum", 1), ("difference", -1)):
-                start = self.family(kind, replica, t.coefficient, order)
+                start = self.family(kind, replica, t.coefficient, order).start
                 for r in range(s):
                     yield DerivativeTerm(Number(Fraction(sign, 4 * s)), (*others, start + r, start + r))
         elif not have and powers == [4]:
@@ -168,7 +236,7 @@ class SampledTerms:
         elif not have and powers == [2, 2]:
             if s < 2:
                 raise NotSuitable("Δ² from Rademacher directions needs two samples")
-            start = self.family("draw", replica)
+            start = self.family("draw", replica).start
             for r in range(s):
                 for q in range(r):
                     weight = mul(Number(Fraction(2, s * (s - 1))), t.coefficient)
