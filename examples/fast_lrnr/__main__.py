@@ -36,7 +36,7 @@ def main() -> None:
     if given.part != "errors":
         results["step"] = measured(width=200, rank=20) if given.quick else measured(width=4000, rank=100)
     given.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1))
+    path.write_text(json.dumps(results))
     if results["cases"]:
         draw(given.out)
     write(given.out)

@@ -26,7 +26,7 @@ def draw(out: Path) -> None:
     cases = results["cases"]
     for name, picture in (("solution", _solutions), ("errors", _errors), ("coefficients", _coefficients), ("points", _points)):
         figure = picture(plt, cases)
-        figure.savefig(out / f"{name}.png", dpi=110)
+        figure.savefig(out / f"{name}.png", dpi=75 if name == "solution" else 90)
         plt.close(figure)
 
 

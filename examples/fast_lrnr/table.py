@@ -8,11 +8,17 @@ from typing import Any
 
 from examples.fast_lrnr.pictures import NAMES
 
+_PUBLISHED = (
+    "The published size (width 4000, 100 columns, 20000 steps, beta up to 20 for convection) is `--size paper`; it needs more than two "
+    "processor cores."
+)
+
 
 def write(out: Path) -> None:
     """results.md beside ``results.json``."""
     results = json.loads((out / "results.json").read_text())
-    lines = ["# Low-rank networks for families of equations", "", f"Made by `python -m examples.fast_lrnr`, size `{results['size']}`.", ""]
+    lines = ["# Low-rank networks for families of equations", ""]
+    lines += [f"Made by `python -m examples.fast_lrnr`, size `{results['size']}`. {_PUBLISHED}", ""]
     for name, case in results["cases"].items():
         lines += [*_case(name, case), ""]
     if "step" in results:
