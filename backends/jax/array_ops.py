@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -54,6 +55,9 @@ class JaxOps(ArrayOps):
     def channelwise(self, apply: Callable[..., Any], arrays: Sequence[Array], mapped: Sequence[bool]) -> Any:
         """``jax.vmap`` over axis 0 of the mapped arrays: batching rules exist for every primitive."""
         return jax.vmap(apply, in_axes=tuple(0 if m else None for m in mapped))(*arrays)
+
+    def aside(self) -> AbstractContextManager[Any]:
+        return jax.ensure_compile_time_eval()  # type: ignore[no-any-return]
 
     # The transpose of `lax.split` is one concatenation; that of C slices is C paddings of the whole array.
     def split(self, array: Array, sizes: Sequence[int]) -> list[Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -54,6 +55,9 @@ class TorchOps(ArrayOps):
             if op is xp.multiply:
                 return _aligned(a, mapped[0], b, mapped[1])
         return torch.vmap(apply, in_dims=tuple(0 if m else None for m in mapped), randomness="same")(*arrays)
+
+    def aside(self) -> AbstractContextManager[Any]:
+        return torch.no_grad()  # type: ignore[no-any-return]
 
     def split(self, array: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         return list(torch.split(array, list(sizes)))

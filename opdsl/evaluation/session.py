@@ -16,6 +16,7 @@ from opdsl.evaluation.decided import DecidedCall, Examples, Prepared
 from opdsl.evaluation.options import Options
 from opdsl.evaluation.pieces import pieces
 from opdsl.evaluation.program import Program
+from opdsl.jets.dependence import dependence
 from opdsl.jets.graph import approximated
 from opdsl.language.residual import Residual
 from opdsl.planning.plan import Plan
@@ -120,7 +121,7 @@ class Session:
         )  # fmt: skip
         found = None if key is None else self._kept.get(key)
         if found is None:
-            capture = backend.capture(function, x, params=params, batched=batched)
+            capture = self._structured(backend, backend.capture(function, x, params=params, batched=batched), x)
             # The function is kept alive, so that identities in its fingerprint cannot be reused.
             found = capture, function
             if key is not None:
@@ -128,6 +129,16 @@ class Session:
         capture = found[0]
         # Programs are shared by structure where the backend can compare it: new weights need no new program.
         return capture, capture.key if capture.key is not None else key
+
+    def _structured(self, backend: Backend, capture: Capture, x: Any) -> Capture:
+        """With what its values depend on, found once for all captures of one structure."""
+        key = None if capture.key is None else ("dependence", backend.name, capture.key)
+        found = None if key is None else self._kept.get(key)
+        if found is None:
+            found = dependence(capture.graph, backend.ops, x, backend.concrete)
+            if key is not None:
+                self._kept[key] = found
+        return replace(capture, graph=replace(capture.graph, dependence=found))
 
     # -------------------------------------------------------------------------------------------------------- programs
 

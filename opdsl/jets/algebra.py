@@ -19,6 +19,8 @@ from opdsl.jets.jet import Jet
 Parts = tuple[Array | None, ...]
 Needed = frozenset[int]
 """Positions of the parts somebody reads."""
+Slots = tuple[int, ...]
+"""For each direction of a group the slot of the channel axis it is carried in; −1 where nothing depends on it."""
 
 
 class Algebra(ABC):
@@ -40,6 +42,19 @@ class Algebra(ABC):
     @abstractmethod
     def requires(self, needed: Needed) -> Needed:
         """Parts of the operands that products and compositions read to produce the ``needed`` parts."""
+
+    def grouped(self) -> Sequence[Sequence[int]]:
+        """The parts of each group of directions that may share slots, those of order 1 first; none where there are no such groups."""
+        return ()
+
+    def apart(self, group: int, composed: bool) -> Any:
+        """Which directions must not share a slot, whatever the entries depend on: (R, R), or False for none; True keeps all of them as
+        they are. Composed rules may ask for more."""
+        return False
+
+    def packed(self, slots: Sequence[Slots], masks: Sequence[Any]) -> Algebra:
+        """This algebra over slots; ``masks`` (R, *S) say which entries depend on which direction, where weights may have to know."""
+        raise NotImplementedError
 
     @abstractmethod
     def compose(self, ops: ArrayOps, function: Elementary, h: Jet, needed: Needed) -> Jet:

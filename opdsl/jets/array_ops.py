@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from opdsl.jets.graph import Array
@@ -36,6 +37,10 @@ class ArrayOps(ABC):
 
         The result has the channel axis in front (each member, where ``apply`` returns a tuple).
         """
+
+    def aside(self) -> AbstractContextManager[Any]:
+        """Inside, arrays without tracers are computed at once, whatever is being traced or recorded around."""
+        return nullcontext()
 
     def split(self, array: Array, sizes: Sequence[int]) -> list[Array]:
         """Consecutive blocks along axis 0. Frameworks whose reverse mode is slow on slices override this."""

@@ -14,13 +14,13 @@ and STDE.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from opdsl.jets.algebra import Algebra, Needed, Pairing, powers
+from opdsl.jets.algebra import Algebra, Needed, Pairing, Slots, powers
 from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.elementary import Elementary, Series, Term, plus, times
 from opdsl.jets.graph import Array
@@ -33,7 +33,7 @@ class Reduction:
 
     Args:
         scale: run-time factor, a number, () or, in batched graphs, (n,).
-        static: weights known when planning, (R,); None for all ones.
+        static: weights known when planning, (R,), or (K, *S) where slots mean other directions at other entries; None for all ones.
         runtime: weights known at run time, (R,) or (R, n); exclusive with ``static``.
         matrix: for order 2 only: the form Σ_rs A_rs a_r b_s, shape (R, R) or (R, R, n).
     """
@@ -49,7 +49,8 @@ class Reduction:
             return align(ops.xp, self.matrix[0, 0, ...], len(a.shape), batch_axis) * a
         if self.runtime is not None:
             return align(ops.xp, self.runtime[0, ...], len(a.shape), batch_axis) * a
-        a = a if self.static is None else _scaled(a, float(self.static[0]))
+        if self.static is not None:
+            a = _scaled(a, float(self.static[0])) if self.static.ndim == 1 else a * ops.asarray(self.static[0], a)
         if isinstance(self.scale, float):
             return _scaled(a, self.scale)
         return align(ops.xp, self.scale, len(a.shape), batch_axis) * a
@@ -61,6 +62,8 @@ class Reduction:
             total = xp.sum(align(xp, self.runtime, ndim, batch_axis, lead=1) * a, axis=0)
         elif self.static is None:
             total = xp.sum(a, axis=0) if a.shape[0] > 1 else a[0, ...]
+        elif self.static.ndim > 1:
+            total = xp.sum(ops.asarray(self.static, a) * a, axis=0)
         elif a.shape[0] == 1:
             total = _scaled(a[0, ...], float(self.static[0]))
         else:
@@ -68,6 +71,21 @@ class Reduction:
         if isinstance(self.scale, float):
             return _scaled(total, self.scale)
         return align(xp, self.scale, ndim, batch_axis) * total
+
+    def packed(self, slots: Slots, mask: npt.NDArray[np.bool_] | None) -> Reduction:
+        """The same form on slots: an entry's weight in a slot is that of the one direction it depends on there."""
+        if self.static is None:
+            return self
+        own, count = np.asarray(slots), max(slots, default=-1) + 1
+        if mask is None or np.ptp(self.static) == 0:
+            # Directions of one slot weigh the same.
+            weights = np.zeros(count)
+            weights[own[own >= 0]] = self.static[own >= 0]
+            return replace(self, static=weights)
+        weights = np.zeros((count, *mask.shape[1:]))
+        for r in np.flatnonzero(own >= 0):
+            weights[own[r], ...] = np.where(mask[r], self.static[r], weights[own[r]])
+        return replace(self, static=weights)
 
     def pair(self, ops: ArrayOps, pairing: Pairing, a: Array, b: Array, batch_axis: int | None) -> Array:
         """Σ_r w_r B(a_r, b_r), or Σ_rs A_rs B(a_r, b_s)."""
@@ -127,6 +145,27 @@ class Directional(Algebra):
         self.order = max(
             [kept for _, kept in self.groups] + [j for top in self.tops for by in top.reductions for j in by] + [1],
         )
+
+    # ------------------------------------------------------------------------------------------------------- slots
+
+    def grouped(self) -> list[list[int]]:
+        return [[self.part(g, k) for k in range(1, kept + 1)] for g, (_, kept) in enumerate(self.groups)]
+
+    def apart(self, group: int, composed: bool) -> Any:
+        """Weights known at run time only are by direction; so are those of composed rules, whose intermediate entries nobody looks at."""
+        forms = [form for top in self.tops for form in top.reductions[group].values()]
+        if any(form.matrix is not None or form.runtime is not None for form in forms):
+            return True
+        static = [form.static for form in forms if form.static is not None]
+        return np.logical_or.reduce([s[:, None] != s[None, :] for s in static]) if composed and static else False
+
+    def packed(self, slots: Sequence[Slots], masks: Sequence[Any]) -> Directional:
+        groups = [(max(own, default=-1) + 1, kept) for own, (_, kept) in zip(slots, self.groups, strict=True)]
+        tops = [
+            Top(tuple({j: f.packed(slots[g], masks[g]) for j, f in forms.items()} for g, forms in enumerate(top.reductions)))
+            for top in self.tops
+        ]
+        return Directional(groups, tops)
 
     # -------------------------------------------------------------------------------------------------- bookkeeping
 

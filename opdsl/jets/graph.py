@@ -20,7 +20,7 @@ rule               meaning for y = f(a, b, …)                                 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -262,6 +262,7 @@ class Graph:
         nodes: in execution order.
         outputs: value numbers of the results; one for an array-valued function.
         approximation: a smaller graph that a strategy may be told to evaluate in the place of this one.
+        dependence: which coordinates the entries of values depend on (`opdsl.jets.dependence`); all of them where it is missing.
     """
 
     values: tuple[Value, ...]
@@ -270,6 +271,7 @@ class Graph:
     nodes: tuple[Node, ...]
     outputs: tuple[int, ...]
     approximation: Approximation | None = None
+    dependence: Mapping[int, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def dependent(self) -> frozenset[int]:
         """Values that can carry a jet: those reached from x through rules other than `Constant`."""

@@ -6,7 +6,7 @@ found by one pass over the graph before anything is computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -29,6 +29,7 @@ from opdsl.jets.graph import (
     Value,
 )
 from opdsl.jets.jet import Jet
+from opdsl.jets.packing import packing
 
 Operand = Any
 """A `Jet`, or a plain array (a value without derivatives)."""
@@ -50,7 +51,8 @@ def needed_parts(graph: Graph, algebra: Algebra, outputs: Needed) -> dict[int, N
 
 
 def push_forward(
-    graph: Graph, algebra: Algebra, seed: Jet, constants: Sequence[Array], ops: ArrayOps, outputs: Needed
+    graph: Graph, algebra: Algebra, seed: Jet, constants: Sequence[Array], ops: ArrayOps, outputs: Needed,
+    directions: Mapping[int, Any] | None = None,
 ) -> tuple[Operand, ...]:
     """Evaluate the graph on jets.
 
@@ -61,6 +63,7 @@ def push_forward(
         constants: arrays for ``graph.constants``.
         ops: array operations of the backend (`opdsl.jets.array_ops.ArrayOps`).
         outputs: parts that are read of the outputs.
+        directions: the rows (R, d) of the seed by part, where they are known: values that depend on few of them carry fewer channels.
 
     Returns:
         One jet per output, or a plain array where the output does not depend on x.
@@ -69,6 +72,7 @@ def push_forward(
         MissingRuleError: a jet reaches a primitive without a rule.
     """
     needed = needed_parts(graph, algebra, outputs)
+    packed = None if directions is None else packing(graph, algebra, directions)
     store: dict[int, Operand] = {graph.x: seed, **dict(zip(graph.constants, constants, strict=True))}
     last = graph.last_use()
     for position, node in enumerate(graph.nodes):
@@ -78,12 +82,19 @@ def push_forward(
             results = tuple(raw) if node.several else (raw,)
         else:
             wanted = frozenset().union(*(needed.get(i, frozenset()) for i in node.outputs))
-            results = JetOps(ops, algebra, wanted).node(node, operands, [graph.values[i] for i in node.outputs])
+            own, values = algebra, [graph.values[i] for i in node.outputs]
+            if packed is not None:
+                own, slots = packed.steps[position].algebra, packed.steps[position].slots
+                operands = [packed.operand(ops, o, i, slots, seed) for o, i in zip(operands, node.inputs, strict=True)]
+            results = JetOps(ops, own, wanted).node(node, operands, values)
+            if packed is not None:
+                results = tuple(packed.moved(ops, r, i, slots, packed.slots[i]) for r, i in zip(results, node.outputs, strict=True))
         store.update(zip(node.outputs, results, strict=True))
         for i in node.inputs:
             if last[i] == position:
                 store.pop(i, None)
-    return tuple(store[i] for i in graph.outputs)
+    found = tuple(store[i] for i in graph.outputs)
+    return found if packed is None else tuple(packed.opened(ops, o, i, seed) for o, i in zip(found, graph.outputs, strict=True))
 
 
 def primal(operand: Operand) -> Array:

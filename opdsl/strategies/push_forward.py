@@ -112,7 +112,8 @@ class PushForwardMethod(Method, Generic[A]):
 
     def evaluate(self, env: Environment, graph: Graph, constants: Sequence[Array]) -> Delivered:
         ops, algebra = env.ops, self.algebra(env)
-        (jet,) = push_forward(graph, algebra, self.seed(env, algebra), constants, ops, self.needed(algebra))
+        seed, rows = self.seed(env, algebra), self.directions(algebra)
+        (jet,) = push_forward(graph, algebra, seed, constants, ops, self.needed(algebra), rows)
         if not isinstance(jet, Jet):  # the network ignores its input
             nothing = [None] * len(algebra.sizes)
             jet = ops.points.jet(jet, nothing, [False] * len(nothing))
