@@ -81,10 +81,13 @@ def test_nobody_else_asks_who_owns_the_axis() -> None:
     assert not found
 
 
-# Where a framework is meant and not asked for by its name: trainers, versions to note down, the default of a command.
+# Where a framework is meant and not asked for by its name: trainers, versions to note down, networks and drivers of one framework
+# each, defaults.
 NAMED = {
     "opdsl/training/trainer.py", "opdsl/training/solve.py", "opdsl/training/versions.py", "opdsl/training/jax_trainer.py",
     "opdsl/training/torch_trainer.py", "opdsl/training/checkpoint.py", "opdsl/commands/solve.py",
+    "opdsl/lowrank/driver.py", "opdsl/lowrank/jax_driver.py", "opdsl/lowrank/jax_network.py", "opdsl/lowrank/torch_network.py",
+    "opdsl/lowrank/network.py", "opdsl/lowrank/meta.py",
 }  # fmt: skip
 
 
