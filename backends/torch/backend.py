@@ -132,7 +132,8 @@ class TorchBackend(Backend):
     def kept(self, x: Array) -> Array | None:
         import torch
 
-        if torch._C._functorch.is_functorch_wrapped_tensor(x) or torch.compiler.is_compiling():
+        # Inside a transformation (`torch.func`, `torch.vmap`) also points that it does not transform belong to it.
+        if torch._C._functorch.peek_interpreter_stack() is not None or torch.compiler.is_compiling():
             return None
         # One row in the place of every other: the points themselves may be large.
         return x[:1].detach().clone().requires_grad_(x.requires_grad).expand(x.shape)
