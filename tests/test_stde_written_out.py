@@ -13,7 +13,8 @@ from engines import Engine
 import opdsl
 from opdsl import STDE
 from opdsl.errors import StrategyError
-from opdsl.strategies.stde_monomials import inclusion
+from opdsl.strategies.linear_operators import DerivativeTerm, LinearOperator, split
+from opdsl.strategies.stde_monomials import as_forms, inclusion
 
 D, KEYS = 6, 200
 RNG = np.random.default_rng(0)
@@ -134,3 +135,15 @@ def test_what_has_nothing_to_draw_is_refused() -> None:
     op = opdsl.operator("u_t + u_xx", coords="t x", fields="u")
     with pytest.raises(StrategyError, match="no sum over coordinates to sample, and no sum of derivatives"):
         op(lambda p: p[0] * p[1] ** 2, jnp.ones((1, 2)), strategy=STDE(2, key=0))
+
+
+@pytest.mark.parametrize("extra", ["", " + 3 Σ_i d_i^4 u", " - Σ_i d_i^4 u + laplace(u)"])
+def test_forms_of_directions_are_the_written_terms_exactly(extra: str) -> None:
+    """As polynomials, with fractions: noise hides a wrong weight of a fourth-order form from any mean that one can afford."""
+    residual = opdsl.operator("Δ²u" + extra, coords="x[3]", fields="u").residual()
+    (op,) = split(residual, merge=True).operators["u"]
+    forms = list(as_forms(op, residual.space))
+    assert all(isinstance(form, DerivativeTerm) and form.labels for form in forms)
+    ((_, found),) = LinearOperator(tuple(f for f in forms if isinstance(f, DerivativeTerm))).polynomials(residual.space) or ()
+    ((_, want),) = op.polynomials(residual.space) or ()
+    assert found == want
