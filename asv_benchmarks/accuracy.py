@@ -163,8 +163,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.verb == "table":
         text = PAGE.read_text("utf-8")
-        begin, end = "<!-- measured -->\n", "\n<!-- end of measured -->"
-        PAGE.write_text(re.sub(f"{begin}.*?{end}", lambda _: f"{begin}{table(measured())}{end}", text, flags=re.DOTALL), "utf-8")
+        begin, end = "<!-- measured -->\n", "<!-- end of measured -->"
+        PAGE.write_text(re.sub(f"{begin}.*?{end}", lambda _: f"{begin}{table(measured())}\n{end}", text, flags=re.DOTALL), "utf-8")
         return 0
     cases = [
         (name, backend, method, seed)
