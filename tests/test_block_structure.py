@@ -234,3 +234,12 @@ def test_functions_of_blocks_carry_the_directions_of_a_block(name: str, monkeypa
     full = array(np.random.default_rng(0).normal(size=(D, 5)))
     op(lambda x: xp.sum(xp.tanh(x @ full), axis=-1), x, strategy="forward_laplacian")
     assert set(seen) == {D}
+
+
+def test_plans_tell_what_is_carried() -> None:
+    w = _weights(0)
+    op = opdsl.operator("laplace(u)", coords=f"x[{D}]")
+    lines = str(op.explain(lambda x: NETWORKS["sum of stacked networks"](np, w, x), X)).splitlines()
+    assert any(f"entries depend on few of them: {EACH} to {D}" in line for line in lines)
+    full = np.ones((D, 5))
+    assert "depend on few" not in str(op.explain(lambda x: np.sum(np.tanh(x @ full), axis=-1), X))

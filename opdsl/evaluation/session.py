@@ -16,7 +16,7 @@ from opdsl.evaluation.decided import DecidedCall, Examples, Prepared
 from opdsl.evaluation.options import Options
 from opdsl.evaluation.pieces import pieces
 from opdsl.evaluation.program import Program
-from opdsl.jets.dependence import dependence
+from opdsl.jets.dependence import find_dependence
 from opdsl.jets.graph import approximated
 from opdsl.language.residual import Residual
 from opdsl.planning.plan import Plan
@@ -121,7 +121,8 @@ class Session:
         )  # fmt: skip
         found = None if key is None else self._kept.get(key)
         if found is None:
-            capture = self._structured(backend, backend.capture(function, x, params=params, batched=batched), x)
+            capture = backend.capture(function, x, params=params, batched=batched)
+            self._examine(backend, capture, x)
             # The function is kept alive, so that identities in its fingerprint cannot be reused.
             found = capture, function
             if key is not None:
@@ -130,15 +131,16 @@ class Session:
         # Programs are shared by structure where the backend can compare it: new weights need no new program.
         return capture, capture.key if capture.key is not None else key
 
-    def _structured(self, backend: Backend, capture: Capture, x: Any) -> Capture:
-        """With what its values depend on, found once for all captures of one structure."""
+    def _examine(self, backend: Backend, capture: Capture, x: Any) -> None:
+        """Find what the values of a graph depend on, once for all captures of one structure."""
+        own = capture.graph.dependence
+        if own.known:
+            return
         key = None if capture.key is None else ("dependence", backend.name, capture.key)
         found = None if key is None else self._kept.get(key)
-        if found is None:
-            found = dependence(capture.graph, backend.ops, x, backend.concrete)
-            if key is not None:
-                self._kept[key] = found
-        return replace(capture, graph=replace(capture.graph, dependence=found))
+        own.learn(find_dependence(capture.graph, backend.ops, x, backend.concrete) if found is None else found)
+        if key is not None and found is None:
+            self._kept[key] = own
 
     # -------------------------------------------------------------------------------------------------------- programs
 

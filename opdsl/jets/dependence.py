@@ -33,7 +33,7 @@ _WRITTEN = frozenset({"literal", "iota"})
 """Values that stand in the code itself; what comes from elsewhere may be other numbers at the next call."""
 
 
-def dependence(graph: Graph, ops: ArrayOps, like: Array, read: Callable[[Array], Any]) -> dict[int, Mask]:
+def find_dependence(graph: Graph, ops: ArrayOps, like: Array, read: Callable[[Array], Any]) -> dict[int, Mask]:
     """The coordinates that values depend on, by value number; values that are missing may depend on all of them everywhere.
 
     Args:

@@ -251,6 +251,28 @@ class Node:
     operation: Operation = OTHER
 
 
+class Dependence(dict[int, Any]):
+    """Which coordinates the entries of values depend on, by value number (`opdsl.jets.dependence`): found once and then kept by the
+    graph, and by those that count on it. Values that are missing may depend on all coordinates everywhere.
+
+    Attributes:
+        known: whether somebody has looked.
+        kept: what was decided from it, by what else it was decided from.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known = False
+        self.kept: dict[Any, Any] = {}
+
+    def learn(self, found: Mapping[int, Any]) -> None:
+        """Enter what was found for this graph, or for another one of the same structure."""
+        self.update(found)
+        self.known = True
+        if isinstance(found, Dependence):
+            self.kept = found.kept
+
+
 @dataclass(frozen=True)
 class Graph:
     """A function of the point x and of constants (weights and everything else it closes over).
@@ -262,7 +284,7 @@ class Graph:
         nodes: in execution order.
         outputs: value numbers of the results; one for an array-valued function.
         approximation: a smaller graph that a strategy may be told to evaluate in the place of this one.
-        dependence: which coordinates the entries of values depend on (`opdsl.jets.dependence`); all of them where it is missing.
+        dependence: which coordinates the entries of values depend on.
     """
 
     values: tuple[Value, ...]
@@ -271,7 +293,7 @@ class Graph:
     nodes: tuple[Node, ...]
     outputs: tuple[int, ...]
     approximation: Approximation | None = None
-    dependence: Mapping[int, Any] = field(default_factory=dict, compare=False, repr=False)
+    dependence: Dependence = field(default_factory=Dependence, compare=False, repr=False)
 
     def dependent(self) -> frozenset[int]:
         """Values that can carry a jet: those reached from x through rules other than `Constant`."""

@@ -35,14 +35,14 @@ class Step:
     """One operation of the graph.
 
     Args:
-        algebra: that of its slots.
         slots: in which it is done, for each group.
         after: those of each result, without slots that no entry uses any more.
+        work: a measure of what it costs in each channel.
     """
 
-    algebra: Algebra
     slots: tuple[Slots, ...]
     after: tuple[tuple[Slots, ...], ...]
+    work: float
 
 
 class Packing:
@@ -50,19 +50,35 @@ class Packing:
 
     Args:
         graph: with what its values depend on.
-        algebra: over all directions.
         rows: the directions of each group, (R, d).
         parts: the parts of a jet that each group fills.
+        apart: which directions of each group must not share a slot, in all rules and in composed ones (`Algebra.apart`).
     """
 
-    def __init__(self, graph: Graph, algebra: Algebra, rows: Sequence[Floats], parts: Sequence[Sequence[int]]) -> None:
-        self.graph, self.algebra, self.rows, self.parts = graph, algebra, tuple(rows), tuple(parts)
+    def __init__(self, graph: Graph, rows: Sequence[Floats], parts: Sequence[Sequence[int]], apart: Sequence[tuple[Any, Any]]) -> None:
+        self.graph, self.rows, self.parts, self._apart = graph, tuple(rows), tuple(parts), tuple(apart)
         self._masks: dict[tuple[int, int], Mask | None] = {}
         self._together: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
         self.whole = tuple(tuple(range(len(r))) for r in self.rows)
         self.slots: dict[int, tuple[Slots, ...]] = {}
         self.steps: dict[int, Step] = {}
-        self.saved = self._decide()
+        self._decide()
+
+    @property
+    def saves(self) -> bool:
+        """Whether it is worth while."""
+        return self.share <= _PAYS
+
+    @property
+    def share(self) -> float:
+        """The work of the graph on slots, as a part of that on all directions."""
+        total = sum(map(len, self.rows)) * sum(s.work for s in self.steps.values())
+        return sum(s.work * sum(map(_count, s.slots)) for s in self.steps.values()) / total if total else 1.0
+
+    @property
+    def fewest(self) -> int:
+        """The fewest channels any work is done on."""
+        return min(sum(map(_count, s.slots)) for s in self.steps.values() if s.work)
 
     # ---------------------------------------------------------------------------------------------- what is decided
 
@@ -97,11 +113,9 @@ class Packing:
             self._together[key] = flat @ flat.T > 0
         return self._together[key]
 
-    def _decide(self) -> bool:
+    def _decide(self) -> None:
         graph = self.graph
         dependent = graph.dependent()
-        dense = packed = 0.0
-        total = sum(len(r) for r in self.rows)
         for position, node in enumerate(graph.nodes):
             inputs = [i for i in dict.fromkeys(node.inputs) if i in dependent]
             if isinstance(node.rule, Constant) or not inputs:
@@ -112,11 +126,7 @@ class Packing:
             )
             after = tuple(tuple(self._used(g, slots[g], o) for g in range(len(slots))) for o in node.outputs)
             self.slots.update(zip(node.outputs, after, strict=True))
-            self.steps[position] = Step(self._algebra(slots, node.rule, node.outputs[0]), slots, after)
-            work = self._work(position)
-            dense += work * total
-            packed += work * sum(_count(s) for s in slots)
-        return packed <= _PAYS * dense
+            self.steps[position] = Step(slots, after, self._work(position))
 
     def _work(self, position: int) -> float:
         node = self.graph.nodes[position]
@@ -130,7 +140,7 @@ class Packing:
     def _common(self, group: int, have: Sequence[Slots], values: Sequence[int], composed: bool) -> Slots:
         """Slots that keep apart what any of some values depends on."""
         whole = self.whole[group]
-        apart = self.algebra.apart(group, composed)
+        apart = self._apart[group][composed]
         if apart is True or any(self.mask(v, group) is None for v in values):
             return whole
         meet = np.logical_or.reduce([self._meet(v, group) for v in values])
@@ -152,19 +162,20 @@ class Packing:
 
     def _used(self, group: int, slots: Slots, value: int) -> Slots:
         """The slots that some entry of a value uses."""
-        if self.algebra.apart(group, False) is True:
+        if self._apart[group][False] is True:
             return slots
         found = _numbered(np.where(self._meet(value, group).diagonal(), np.asarray(slots), -1))
         return found if _count(found) < _count(slots) else slots
 
-    def _algebra(self, slots: tuple[Slots, ...], rule: Any, value: int) -> Algebra:
-        if slots == self.whole:
-            return self.algebra
-        entries = isinstance(rule, Elementwise | Bilinear)
-        masks = [self.mask(value, g) if entries else None for g in range(len(slots))]
-        return self.algebra.packed(slots, masks)
-
     # -------------------------------------------------------------------------------------------------- what is done
+
+    def algebra(self, whole: Algebra, position: int) -> Algebra:
+        """That of the slots of an operation."""
+        node, slots = self.graph.nodes[position], self.steps[position].slots
+        if slots == self.whole:
+            return whole
+        entries = isinstance(node.rule, Elementwise | Bilinear)
+        return whole.packed(slots, [self.mask(node.outputs[0], g) if entries else None for g in range(len(slots))])
 
     def operand(self, ops: ArrayOps, jet: Any, value: int, slots: tuple[Slots, ...], original: Jet) -> Any:
         """An operand in other slots."""
@@ -256,5 +267,11 @@ def packing(graph: Graph, algebra: Algebra, directions: Mapping[int, Any]) -> Pa
         return None
     if any(prod(directions[parts[0]].shape) > _MOST for parts in groups):
         return None
-    found = Packing(graph, algebra, [np.asarray(directions[parts[0]], dtype=np.float64) for parts in groups], groups)
-    return found if found.saved else None
+    rows = [np.asarray(directions[parts[0]], dtype=np.float64) for parts in groups]
+    apart = [(algebra.apart(g, False), algebra.apart(g, True)) for g in range(len(groups))]
+    # One decision for all evaluations of a graph: weights at run time change the algebra and not the slots.
+    key = tuple(r.tobytes() for r in rows), tuple(np.asarray(a).tobytes() for pair in apart for a in pair), str(groups)
+    found = graph.dependence.kept.get(key)
+    if found is None:
+        graph.dependence.kept[key] = found = Packing(graph, rows, groups, apart)
+    return found if found.saves else None

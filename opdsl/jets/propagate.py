@@ -84,7 +84,7 @@ def push_forward(
             wanted = frozenset().union(*(needed.get(i, frozenset()) for i in node.outputs))
             own, values = algebra, [graph.values[i] for i in node.outputs]
             if packed is not None:
-                own, slots = packed.steps[position].algebra, packed.steps[position].slots
+                own, slots = packed.algebra(algebra, position), packed.steps[position].slots
                 operands = [packed.operand(ops, o, i, slots, seed) for o, i in zip(operands, node.inputs, strict=True)]
             results = JetOps(ops, own, wanted).node(node, operands, values)
             if packed is not None:

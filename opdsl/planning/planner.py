@@ -298,9 +298,8 @@ class _Choice:
         candidates = tuple(self._candidate(name, m, costs, chosen) for name, m in shown.items())
         candidates += self._sampling(found, self._time(costs[chosen]))
         method = methods[chosen]
-        return FieldPlan(
-            fields, texts, chosen, method.channels, costs[chosen], why, candidates, tuple(method.details()), method, wanted
-        )
+        details = (*method.details(), *method.structure(self.where))
+        return FieldPlan(fields, texts, chosen, method.channels, costs[chosen], why, candidates, details, method, wanted)
 
     def _sampling(self, found: Mapping[str, Method | Refusal], own: float) -> tuple[Candidate, ...]:
         """What an estimate would cost, where it would pay: shown, never chosen."""

@@ -113,11 +113,19 @@ class Method(ABC):
     def details(self) -> list[str]:
         """Lines for `explain`: what is carried."""
 
-    def effort(self, where: Surroundings) -> Effort:
-        """The work of one evaluation, counted by running `evaluate` on arrays without numbers."""
+    def structure(self, where: Surroundings) -> list[str]:
+        """Lines for `explain`: what the structure of the network saves."""
+        return []
+
+    def counted(self, where: Surroundings) -> tuple[CountingOps, Environment]:
+        """Arrays without numbers, and what stands for a call with them."""
         ops = CountingOps(where.graph, where.points, where.execution)
         functions = {name: lambda _orders, *values, name=name: ops.special(name)(values[0]) for name in where.functions}
-        env = Environment(ops, ops.point, where.space, stand_ins(ops, where.bindings), functions=functions)
+        return ops, Environment(ops, ops.point, where.space, stand_ins(ops, where.bindings), functions=functions)
+
+    def effort(self, where: Surroundings) -> Effort:
+        """The work of one evaluation, counted by running `evaluate` on arrays without numbers."""
+        ops, env = self.counted(where)
         self.evaluate(env, ops.graph, ops.constants)
         return ops.tally.effort()
 

@@ -19,9 +19,10 @@ from opdsl.jets.array_ops import ArrayOps
 from opdsl.jets.directional import Directional
 from opdsl.jets.graph import Array, Graph
 from opdsl.jets.jet import Jet
+from opdsl.jets.packing import packing
 from opdsl.jets.propagate import push_forward
 from opdsl.jets.tabular import Tabular
-from opdsl.strategies.base import Delivered, Method
+from opdsl.strategies.base import Delivered, Method, Surroundings
 from opdsl.strategies.environment import Environment
 from opdsl.strategies.linear_operators import LinearOperator
 
@@ -109,6 +110,15 @@ class PushForwardMethod(Method, Generic[A]):
             if any(r is not None for r in first):
                 parts[top], fixed[top] = ops.points.stacked(first, ops.asarray(0.0, env.x), numbers)
         return ops.points.jet(env.inputs, parts, fixed)
+
+    def structure(self, where: Surroundings) -> list[str]:
+        ops, env = self.counted(where)
+        algebra = self.algebra(env)
+        found = packing(ops.graph, algebra, self.directions(algebra))
+        if found is None:
+            return []
+        total = sum(map(len, found.rows))
+        return [f"entries depend on few of them: {found.fewest} to {total}, {found.share * total:.3g} on average over the work"]
 
     def evaluate(self, env: Environment, graph: Graph, constants: Sequence[Array]) -> Delivered:
         ops, algebra = env.ops, self.algebra(env)
