@@ -108,7 +108,7 @@ def _same(constants: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
 
 
 @dataclass(frozen=True)
-class Term:
+class Summand:
     """One call; the residuals of several add up (a condition that compares places).
 
     Args:
@@ -139,7 +139,7 @@ class Products:
         shape: (n, k, P).
     """
 
-    def __init__(self, terms: Sequence[Term], parameters: Parameters) -> None:
+    def __init__(self, terms: Sequence[Summand], parameters: Parameters) -> None:
         call = terms[0].call
         self._call, self._parameters = call, parameters
         parts = [_Part(term, parameters.places(term.call)) for term in terms]
@@ -185,7 +185,7 @@ class Products:
 class _Part:
     """The residuals of one term as a function of the parameters that enter it, by their numbers."""
 
-    def __init__(self, term: Term, places: Places) -> None:
+    def __init__(self, term: Summand, places: Places) -> None:
         self._places, self._xp = places, term.call.backend.ops.xp
         self._run = term.operator._session.prepared(term.call).run
         self._constants, self._x, self._bindings = term.arrays(term.call)
@@ -216,7 +216,7 @@ def jacobian(
         operators: what is differentiated, each with what it binds: the sum of their residuals.
         u, x, options: the call.
         form, value: what is wanted.
-        current: see `Term`.
+        current: see `Summand`.
     """
     if form not in FORMS:
         raise BindingError(f"form={shown(form)}: give one of {', '.join(repr(f) for f in FORMS)}.")
@@ -233,7 +233,7 @@ def jacobian(
         options = replace(options, params=params)
     options = replace(options, training=True if options.training is None else options.training)
     keep = {} if current is None else {"current": current}
-    terms = [Term(operator, operator._call(u, x, options, given), **keep) for operator, given in operators]
+    terms = [Summand(operator, operator._call(u, x, options, given), **keep) for operator, given in operators]
     parameters, call = _parameters([t.call for t in terms]), terms[0].call
     if form == "products":
         return Products(terms, parameters)
@@ -297,7 +297,7 @@ def _no_parameters_at_points(call: OperatorCall) -> None:
 # --------------------------------------------------------------------------------------------------------- J itself
 
 
-def _evaluated(term: Term, parameters: Parameters, budget: float | None) -> tuple[Any, Any]:
+def _evaluated(term: Summand, parameters: Parameters, budget: float | None) -> tuple[Any, Any]:
     """Residuals (n, k) and Jacobian (n, k, P)."""
     call, session = term.call, term.operator._session
     backend, n = call.backend, call.x.shape[0]
@@ -330,7 +330,7 @@ def _evaluated(term: Term, parameters: Parameters, budget: float | None) -> tupl
     return values, found
 
 
-def _same_values(term: Term, values: Any) -> None:
+def _same_values(term: Summand, values: Any) -> None:
     """Refuse a function that asked how many points there are and is another one for a single point."""
     call, backend = term.call, term.call.backend
     rows = rows_of(term.operator._session.prepared(call)(call), backend.ops.xp, call.x.shape[0])
@@ -345,7 +345,7 @@ def _same_values(term: Term, values: Any) -> None:
         )
 
 
-def _at_one_point(term: Term) -> OperatorCall:
+def _at_one_point(term: Summand) -> OperatorCall:
     """The same call at its first point alone."""
     call = term.call
     mapped = call.bindings.per_point_names

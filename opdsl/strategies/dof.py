@@ -133,13 +133,13 @@ def _factor(
 ) -> None:
     """Exact factors where they need no more directions than there are coordinates; otherwise a run-time matrix."""
     factored = {c: sum_of_squares(p) for c, p in exact.items() if p}
-    directions = {direction_of(form, dimension) for squares in factored.values() for _, form in squares}
+    directions = {as_direction(form, dimension) for squares in factored.values() for _, form in squares}
     columns = {c for p in exact.values() for c in p.coordinates()}
     if not arrays and not whole and len(directions) <= len(columns):
         for coefficient, squares in factored.items():
             weights: dict[Direction, float] = {}
             for w, form in squares:
-                direction = direction_of(form, dimension)
+                direction = as_direction(form, dimension)
                 weights[direction] = weights.get(direction, 0.0) + float(w) * _along(form)
             n.weighted.append(Need(2, coefficient, weights))
         return
@@ -153,7 +153,7 @@ def _factor(
         notes.append("coefficients known at run time: g·(A g) at every nonlinearity")
 
 
-def direction_of(form: Polynomial, dimension: int) -> Direction:
+def as_direction(form: Polynomial, dimension: int) -> Direction:
     """A linear form as a direction: a column where it is a single coordinate, else a vector (d,)."""
     terms = {m[0][0]: c for m, c in form.terms}
     if len(terms) == 1:

@@ -18,7 +18,7 @@ _DEEPEST = 16
 _MOST = 5_000
 
 
-def written_out(axes: Sequence[Axis], labels: Sequence[str], space: Sequence[int]) -> list[tuple[dict[str, int], Axes]]:
+def label_values(axes: Sequence[Axis], labels: Sequence[str], space: Sequence[int]) -> list[tuple[dict[str, int], Axes]]:
     """All values of the labels, with the columns they stand for."""
     out = []
     for values in product(range(len(space)), repeat=len(labels)):
@@ -33,7 +33,7 @@ def wanted_axes(operators: Sequence[LinearOperator], space: Sequence[int]) -> li
     for op in operators:
         for t in op.terms:
             labels = t.labels or ((op.spread,) if op.spread is not None else ())
-            for _, axes in written_out(t.axes, labels, space):
+            for _, axes in label_values(t.axes, labels, space):
                 found[axes] = None
     return list(found)
 
@@ -42,12 +42,12 @@ def combine(env: Environment, op: LinearOperator, partial: dict[Axes, Array]) ->
     """The operator's value from all partial derivatives."""
     xp = env.ops.xp
     if op.spread is not None:
-        members = [partial[axes] for _, axes in written_out(op.terms[0].axes, (op.spread,), env.space)]
+        members = [partial[axes] for _, axes in label_values(op.terms[0].axes, (op.spread,), env.space)]
         return xp.stack(members, axis=-1)
     total: Term = None
     for t in op.terms:
         weights = env.array(t.coefficient, t.labels) if t.labels else env(t.coefficient)
-        for where, axes in written_out(t.axes, t.labels, env.space):
+        for where, axes in label_values(t.axes, t.labels, env.space):
             weight = weights
             if hasattr(weight, "shape") and t.labels:
                 lead = len(weight.shape) - len(t.labels)

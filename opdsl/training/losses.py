@@ -22,7 +22,7 @@ Points = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Term:
+class LossTerm:
     """Losses that come out of one operator.
 
     Args:
@@ -70,18 +70,18 @@ class Term:
         return np.concatenate([np.full(k, np.sqrt(weights[name] * share / (count * k))) for name, share, k in self.parts()])
 
 
-def terms(problem: Problem, backend: str | None, observed: Points | None = None) -> tuple[Term, ...]:
+def terms(problem: Problem, backend: str | None, observed: Points | None = None) -> tuple[LossTerm, ...]:
     """Return the losses of a problem; the equations, which share one push-forward, come first, observations (k, m) last."""
     system = operator(problem.system_text, backend=backend, **problem.declarations)
-    found = [Term(tuple(problem.equations), system, ("interior",), parameter_names(system))]
+    found = [LossTerm(tuple(problem.equations), system, ("interior",), parameter_names(system))]
     found += [condition_term(problem, condition, backend) for condition in problem.conditions]
     if observed is not None:
         fields = operator("\n".join(problem.fields), backend=backend, **problem.declarations)
-        found.append(Term(("data",), fields, ("data",), (), observed=observed))
+        found.append(LossTerm(("data",), fields, ("data",), (), observed=observed))
     return tuple(found)
 
 
-def condition_term(problem: Problem, condition: ProblemCondition, backend: str | None) -> Term:
+def condition_term(problem: Problem, condition: ProblemCondition, backend: str | None) -> LossTerm:
     """Return the loss of one condition."""
     name = condition.name
     if condition.periodic:
@@ -90,14 +90,14 @@ def condition_term(problem: Problem, condition: ProblemCondition, backend: str |
         for unknown in problem.fields:
             texts += [f"{derivative * k}{unknown}" for k in range(condition.order + 1)]
         made = operator("\n".join(texts), backend=backend, **problem.declarations)
-        return Term((name,), made, (name, f"{name}+"), parameter_names(made))
+        return LossTerm((name,), made, (name, f"{name}+"), parameter_names(made))
     made = operator(f"{name}: {condition.equation}", backend=backend, **problem.declarations)
     places = made.conditions
     if condition.everywhere or condition.inside:
         if places:
             key = 'on = "boundary"' if condition.everywhere else "inside = {…}"
             raise LanguageError(f"the equation already names a place; leave out {key}, or the place", code="E401")
-        return Term((name,), made, (name,), parameter_names(made))
+        return LossTerm((name,), made, (name,), parameter_names(made))
     inside = next(iter(places.values()), None)
     if inside is None or not inside.where:
         raise LanguageError(
@@ -110,10 +110,10 @@ def condition_term(problem: Problem, condition: ProblemCondition, backend: str |
         if not low <= placed[column] <= high:
             where = f"{problem.columns[column]} = {placed[column]:g}"
             raise LanguageError(f"the place {where} lies outside the box [{low:g}, {high:g}]", code="E403")
-    return Term((name,), inside, (name,), parameter_names(inside), inside)
+    return LossTerm((name,), inside, (name,), parameter_names(inside), inside)
 
 
-def place(problem: Problem, found: Sequence[Term], points: dict[str, Points]) -> dict[str, Points]:
+def place(problem: Problem, found: Sequence[LossTerm], points: dict[str, Points]) -> dict[str, Points]:
     """Move the points of boundary and initial conditions to where the conditions hold."""
     moved = {t.points[0]: _place(problem, t.condition, points[t.points[0]]) for t in found if t.condition is not None}
     return points | moved

@@ -17,7 +17,7 @@ from opdsl.training.choose_optimiser import check_memory, parameter_count
 from opdsl.training.error_probe import ErrorProbe
 from opdsl.training.history import History, check_history
 from opdsl.training.interrupts import Interrupt, interruptible
-from opdsl.training.losses import Term, place, terms
+from opdsl.training.losses import LossTerm, place, terms
 from opdsl.training.observations import observations
 from opdsl.training.problem import Problem
 from opdsl.training.sampling import INTERIOR, Sampler
@@ -311,7 +311,7 @@ class _Clock:
         return self.before + (0.0 if self._began is None else time.perf_counter() - self._began)
 
 
-def _check_phases(problem: Problem, backend: str, found: Sequence[Term], points: Mapping[str, Any]) -> None:
+def _check_phases(problem: Problem, backend: str, found: Sequence[LossTerm], points: Mapping[str, Any]) -> None:
     """Refuse a phase that cannot be run, before the first step of any; say what single precision does to the others.
 
     Raises:

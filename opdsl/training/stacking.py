@@ -8,11 +8,11 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from opdsl.training.losses import Term
+from opdsl.training.losses import LossTerm
 
 
 def stacked(
-    terms: Sequence[Term], weights: Mapping[str, float], of: Callable[[int, str], Any], *, observed: bool
+    terms: Sequence[LossTerm], weights: Mapping[str, float], of: Callable[[int, str], Any], *, observed: bool
 ) -> Any:
     """Return the rows of all terms, (n, k, …) each, as one array (Σ n k, …).
 
@@ -69,7 +69,7 @@ def with_learned(jacobian: Any, own: Sequence[str], learned: Mapping[str, Any]) 
 
 
 def transposed(
-    terms: Sequence[Term], weights: Mapping[str, float], w: Any, shape: Callable[[int, str], tuple[int, int]],
+    terms: Sequence[LossTerm], weights: Mapping[str, float], w: Any, shape: Callable[[int, str], tuple[int, int]],
     pull: Callable[[int, str, Any], Any],
 ) -> Any:
     """Return Jᵀ w for the stacked rows, (P,).
@@ -95,7 +95,7 @@ def transposed(
     return total
 
 
-def not_finite(terms: Sequence[Term], of: Callable[[int, str], Any]) -> dict[str, tuple[int, int]]:
+def not_finite(terms: Sequence[LossTerm], of: Callable[[int, str], Any]) -> dict[str, tuple[int, int]]:
     """Of every loss with residuals that are not finite: at how many of its points.
 
     Args:

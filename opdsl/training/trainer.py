@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from opdsl.training.least_squares import LeastSquares, Report
-from opdsl.training.losses import Term
+from opdsl.training.losses import LossTerm
 from opdsl.training.problem import Problem
 from opdsl.training.problem_tables import OptimiserSpec
 
@@ -34,7 +34,7 @@ class Setting:
     """
 
     problem: Problem
-    terms: tuple[Term, ...]
+    terms: tuple[LossTerm, ...]
     seed: int
     dtype: str
     points: Mapping[str, Points]
