@@ -17,9 +17,10 @@ node              text                           meaning
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Any
 
 from opdsl.errors import Span
 from opdsl.language.interning import Expression, expression_node, interned
@@ -214,24 +215,28 @@ class EquationNode(Node):
 
 
 # --------------------------------------------------------------------------------------------- walking
+_BELOW: dict[type[Node], Callable[[Any], tuple[Node, ...]]] = {
+    Indexed: lambda node: (node.base,),
+    Add: lambda node: node.terms,
+    Mul: lambda node: node.factors,
+    Call: lambda node: node.args,
+    Neg: lambda node: (node.operand,),
+    Div: lambda node: (node.top, node.bottom),
+    Pow: lambda node: (node.base, node.exponent),
+    Compare: lambda node: (node.left, node.right),
+    Apply: lambda node: (node.operator, node.operand),
+    SumOver: lambda node: (node.body,),
+    Definition: lambda node: (node.value,),
+    EquationNode: lambda node: (node.left,) if node.right is None else (node.left, node.right),
+    At: lambda node: (node.operand, *(value for _, value in node.where)),
+}
+"""The walks ask this more often than anything else; classes that are not here have nothing below them."""
+
+
 def children(node: Node) -> tuple[Node, ...]:
     """Return the direct subexpressions, left to right."""
-    match node:
-        case Indexed(base=base):
-            return (base,)
-        case Add(terms=many) | Mul(factors=many) | Call(args=many):
-            return many
-        case Neg(operand=one):
-            return (one,)
-        case Div(top=a, bottom=b) | Pow(base=a, exponent=b) | Compare(left=a, right=b) | Apply(operator=a, operand=b):
-            return (a, b)
-        case SumOver(body=one) | Definition(value=one):
-            return (one,)
-        case EquationNode(left=a, right=b):
-            return (a,) if b is None else (a, b)
-        case At(operand=one, where=where):
-            return (one, *(value for _, value in where))
-    return ()
+    below = _BELOW.get(type(node))
+    return () if below is None else below(node)
 
 
 def with_children(node: Node, new: Sequence[Node]) -> Node:
