@@ -7,7 +7,6 @@
 """
 
 from opdsl import errors as errors
-from opdsl import lowrank as lowrank
 from opdsl.backends import backend as backend
 from opdsl.backends.registration import jet_rule as jet_rule
 from opdsl.errors import OpdslError as OpdslError
@@ -32,3 +31,12 @@ from opdsl.evaluation.channels import derivative_space as derivative_space  # is
 from opdsl.evaluation.compare import compare as compare  # isort: skip
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """``opdsl.lowrank``, which few need, is imported when it is asked for."""
+    if name == "lowrank":
+        from importlib import import_module
+
+        return import_module("opdsl.lowrank")
+    raise AttributeError(f"module 'opdsl' has no attribute {name!r}")
