@@ -132,8 +132,9 @@ class TorchBackend(Backend):
     def kept(self, x: Array) -> Array | None:
         import torch
 
-        # Inside a transformation (`torch.func`, `torch.vmap`) also points that it does not transform belong to it.
-        if torch._C._functorch.peek_interpreter_stack() is not None or torch.compiler.is_compiling():
+        # Inside a transformation (`torch.func`, `torch.vmap`) also points that it does not transform belong to it; what is made in
+        # inference mode can never be trained through.
+        if torch._C._functorch.peek_interpreter_stack() is not None or torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
             return None
         # One row in the place of every other: the points themselves may be large.
         return x[:1].detach().clone().requires_grad_(x.requires_grad).expand(x.shape)

@@ -194,10 +194,14 @@ class Condition(Described):
     def _session(self) -> Session:
         return self._operator._session
 
-    def _call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> OperatorCall:
+    def _placed(self, x: Any, options: Options, given: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
         given = self._spelled(given)
         placed = self.place(x, backend=options.backend, bindings=given)
-        return self._operator._call(u, placed, options, {k: v for k, v in given.items() if k not in self._only_where()})
+        return self._operator._placed(placed, options, {k: v for k, v in given.items() if k not in self._only_where()})
+
+    def _call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> OperatorCall:
+        x, given = self._placed(x, options, given)
+        return self._session.call(u, x, options, given)
 
     def _there(self, verb: Callable[..., _R], u: Any, x: Any, given: Mapping[str, Any]) -> _R:
         """A verb of the operator, at the points where the condition holds."""

@@ -102,6 +102,8 @@ class DecidedCall:
         nothing but its kind: numbers, and arrays that somebody differentiates.
         """
         call = self.call
+        if not call.backend.is_array(x):
+            return None
         backend, points = prepared_points(call.backend, x)
         if (
             type(points) is not type(call.x) or len(points.shape) != 2 or points.shape[1] != call.x.shape[1]

@@ -18,4 +18,7 @@ class Evaluates(Protocol):
 
     def _call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any]) -> OperatorCall: ...
 
+    def _placed(self, x: Any, options: Options, given: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+        """Where it is evaluated, and what is bound there: a condition sets coordinates, and takes for itself what says where."""
+
     def _spelled(self, given: Mapping[str, Any]) -> Mapping[str, Any]: ...

@@ -408,6 +408,9 @@ class Operator(Described):
 
     # ------------------------------------------------------------------------------------------------------ internals
 
+    def _placed(self, x: Any, options: Options, given: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+        return x, self._spelled(given)
+
     def _call(self, u: Any, x: Any, options: Options, given: Mapping[str, Any], planning: bool = False) -> OperatorCall:
         return self._session.call(u, x, options, self._spelled(given), planning)
 

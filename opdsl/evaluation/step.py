@@ -43,6 +43,7 @@ class BoundOperator:
             BindingError: a value is given for a name that the text does not have.
         """
         options, given = self._renewed(given, params)
+        x, given = self.operator._placed(x, options, given)
         return self.operator._session.decided(self._examples, self.u, x, options, given)
 
     def jacobian(self, x: Any, given: Mapping[str, Any], params: Any, **wanted: Any) -> Any:

@@ -217,8 +217,10 @@ def _count(slots: Slots) -> int:
 
 
 def _numbered(own: npt.NDArray[Any]) -> Slots:
-    """Slots without gaps, in the order of their numbers."""
+    """Slots without gaps, in the order of their numbers; one at least, for what depends on none of the directions is a jet of zeros."""
     present = np.unique(own[own >= 0])
+    if not present.size:
+        return (0, *[-1] * (len(own) - 1))
     return tuple(int(np.searchsorted(present, s)) if s >= 0 else -1 for s in own)
 
 
