@@ -178,6 +178,7 @@ def truth(name: str) -> tuple[Any, Any]:
     return np.stack(hessians), np.stack(gradients)
 
 
+@pytest.mark.family(keep=2)
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_operators_on_networks_of_blocks(name: str, network: str) -> None:

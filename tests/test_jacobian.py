@@ -162,6 +162,7 @@ def test_jax_products(jax_case: Any) -> None:
     assert_close(pieces.vjp(jnp.asarray(w)), np.einsum("nkp,nk->p", dense, w), CLOSE)
 
 
+@pytest.mark.thorough
 def test_equinox_modules_and_steps(jax_case: Any) -> None:
     """A module is its own parameters; a step has the verb of its operator, with the parameters of the call."""
     c = jax_case
@@ -190,6 +191,7 @@ def test_coefficients_alone_and_single_points(jax_case: Any) -> None:
     assert_close(products.vjp(jnp.zeros((0, 1))), np.zeros(c.rows.shape[-1]), 1e-15)
 
 
+@pytest.mark.thorough
 def test_jax_differentiates_jacobians(jax_case: Any) -> None:
     """Σ J² differentiated once more, against differences."""
     c = jax_case

@@ -200,6 +200,7 @@ def test_equinox_modules() -> None:
     close(eqx.filter_jit(step)(net, X), laplacian_of(net))
 
 
+@pytest.mark.thorough
 def test_flax_modules() -> None:
     nnx = pytest.importorskip("flax.nnx", reason="flax is an optional test dependency")
     linen = pytest.importorskip("flax.linen", reason="flax is an optional test dependency")

@@ -86,6 +86,7 @@ MANY = [(s, b, random.Random(k).uniform(0, 3)) for k, (s, b) in enumerate(
     (s, b) for s in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT) for b in BACKENDS for _ in range(3))]  # fmt: skip
 
 
+@pytest.mark.family(keep=2)
 @pytest.mark.parametrize(
     ("number", "backend", "wait"), [*KILLS, *(pytest.param(*case, marks=pytest.mark.slow) for case in MANY)]
 )

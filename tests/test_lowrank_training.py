@@ -221,6 +221,7 @@ def test_the_fast_phase_is_adam_on_the_reduced_network_and_goes_back(model: meta
     assert found.net.factors.widths == net.factors.widths
 
 
+@pytest.mark.family(keep=2)
 @pytest.mark.parametrize(("backend", "full"), [("jax", False), ("torch", False), ("torch", True)])
 def test_second_order_steps_end_where_the_gradient_vanishes(model: meta.MetaModel, backend: str, full: bool) -> None:
     net = model.at(**GIVEN, backend=backend)

@@ -86,6 +86,7 @@ def torch_peak(depth: int, n: int) -> float:
     return ledger.peak / (8.0 * n * WIDTH * CHANNELS)
 
 
+@pytest.mark.family(keep=2)
 @pytest.mark.parametrize("peak", [numpy_peak, pytest.param(torch_peak, marks=pytest.mark.slow)], ids=["numpy", "torch"])
 def test_peak_is_a_few_layers_and_does_not_grow_with_depth(peak: Any) -> None:
     """Depth 6 has 6 layers of activations; inference keeps the one it works on."""

@@ -115,7 +115,7 @@ def sharded() -> Callable[[Any], Any]:
 JAX = {f.__name__: f for f in (equinox_attention, equinox_recurrent, equinox_norms, flax_linen, flax_nnx, haiku, sharded)}
 
 
-@pytest.mark.family(keep=3)
+@pytest.mark.family(keep=5)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("name", JAX)

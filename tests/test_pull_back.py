@@ -132,6 +132,7 @@ def test_numpy_takes_a_dense_first_layer_and_refuses_the_rest() -> None:
         op(network(engine, "scaled"), x, strategy="pull_back")
 
 
+@pytest.mark.thorough
 def test_parameter_gradients_and_their_derivatives() -> None:
     op = opdsl.operator("laplace(u) + u^3", coords=f"x[{D}]", fields="u")
     parameters = tuple(map(jnp.asarray, (W, W2, B, A)))

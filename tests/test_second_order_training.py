@@ -111,6 +111,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[
     return made
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize(("backend", "halfway"), [("torch", 9), ("torch", 12), ("torch", 21), ("jax", 21)])
 def test_resuming_a_second_order_phase_reaches_the_same_bits(
     backend: str, halfway: int, straight: Callable[[str], tuple[Path, Solution]], tmp_path: Path
@@ -186,6 +187,7 @@ def test_points_stay_within_a_phase_and_are_refined_between(monkeypatch: pytest.
     assert [len(size) for size in sizes[:2]] == [4 * 48] * 2
 
 
+@pytest.mark.thorough
 def test_matrix_free_steps_are_the_same_steps() -> None:
     found = []
     for matrix_free in (False, True):

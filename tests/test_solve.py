@@ -437,6 +437,7 @@ def test_losses_that_are_never_finite(backend: str, tmp_path: Path) -> None:
     assert np.isnan(solution.diverged["losses"]["burgers"])
 
 
+@pytest.mark.thorough
 def test_several_fields_and_named_equations(tmp_path: Path) -> None:
     text = """
     fields = "u v"

@@ -160,6 +160,7 @@ def _gated() -> Callable[[Tensor], Tensor]:
     return lambda x: x[:, 1:] * torch.cat([net(x), x], dim=1).prod(1, keepdim=True) + x.sum(1, keepdim=True) ** 2
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize(("make", "first"), [(_network, 3), (_network, 1), (Reshaping, 3), (_plain, 2), (_gated, 3)])
 def test_one_graph_serves_all_sizes(make: Callable[[], Any], first: int) -> None:
     net, counting = make(), Counting()
