@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 
@@ -49,3 +50,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if seen[name] % family.kwargs["keep"]:
                 item.add_marker("thorough")
             seen[name] += 1
+
+
+def pytest_collection_finish() -> None:
+    """The frameworks are hundreds of thousands of objects that stay: the garbage collector need not look at them again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
