@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +59,7 @@ def _no_laplacian(symbols: Sequence[Polynomial], dimension: int) -> str | None:
 def _forward_laplacian(
     threshold: float, function: Function, x: Array, symbols: Sequence[Polynomial]
 ) -> tuple[Array, list[Array]]:
-    import folx  # type: ignore[import-untyped]
+    folx = import_module("folx")
 
     def laplacian(f: Function) -> Function:
         return lambda z: folx.forward_laplacian(f, sparsity_threshold=threshold)(z).laplacian
