@@ -170,6 +170,7 @@ def test_results_go_into_a_folder_of_their_own(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "runs" / "heat1d-jax" / "solution.png").is_file()
 
 
+@pytest.mark.thorough
 def test_ctrl_c_on_the_command_line_keeps_the_run(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "opdsl.cli", "solve", "heat1d", "--out", str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}

@@ -118,7 +118,7 @@ def test_networks(name: str) -> None:
         assert_close(STRICT.read(found[equation]), expected, 1e-12, scale=scale)
 
 
-@pytest.mark.family(keep=7)
+@pytest.mark.family(keep=15)
 @pytest.mark.parametrize(("group", "name"), cases(GROUPS))
 def test_functions_of_the_array_api(group: str, name: str) -> None:
     function = GROUPS[group][name]

@@ -139,7 +139,7 @@ MIXED = [
 ]
 
 
-@pytest.mark.family(keep=7)
+@pytest.mark.family(keep=10)
 @pytest.mark.parametrize(("group", "name"), MIXED)
 @pytest.mark.parametrize("text", ["laplace(u)", "u_xxy + u_x - u_z"])
 def test_rules_in_every_algebra(group: str, name: str, text: str) -> None:

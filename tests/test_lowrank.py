@@ -160,6 +160,7 @@ def test_ranks_that_snapshots_do_not_carry_and_singular_rows_are_refused() -> No
 # ----------------------------------------------------------------------------------------------------------- reduction
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("method", ["deim", "qdeim"])
 def test_a_reduced_network_with_all_snapshots_has_the_derivatives_of_the_full_one(backend: str, method: str) -> None:

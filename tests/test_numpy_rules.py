@@ -112,7 +112,7 @@ def test_coefficients_along_a_direction(group: str, name: str, order: int) -> No
         assert_near(np.zeros(b.shape) if a is None else a, b / factorial(k), f"order {k}")
 
 
-@pytest.mark.family(keep=3)
+@pytest.mark.family(keep=8)
 @pytest.mark.parametrize(("group", "name"), cases(GROUPS))
 def test_operators_of_functions_of_the_array_api(group: str, name: str) -> None:
     """The same through the public call, the namespace that of the points."""

@@ -111,7 +111,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[
     return made
 
 
-@pytest.mark.family(keep=3)
+@pytest.mark.family(keep=4)
 @pytest.mark.parametrize(("backend", "halfway"), [("torch", 9), ("torch", 12), ("torch", 21), ("jax", 21)])
 def test_resuming_a_second_order_phase_reaches_the_same_bits(
     backend: str, halfway: int, straight: Callable[[str], tuple[Path, Solution]], tmp_path: Path

@@ -25,7 +25,7 @@ from opdsl.training.run import Run
 from opdsl.training.solve import Solution, solve
 from opdsl.training.trainer import learning_rate
 
-BACKENDS = ("jax", "torch")
+BACKENDS = ["torch", "jax"]
 
 SMALL = """
 fields = "u"
@@ -131,7 +131,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, st
     return run
 
 
-@pytest.mark.family(keep=5)
+@pytest.mark.family(keep=6)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("halfway", "dtype"), [(7, "float32"), (12, "float64"), (15, "float64")])
 def test_resuming_reaches_the_same_bits(
@@ -149,6 +149,7 @@ def test_resuming_reaches_the_same_bits(
     assert straight.parameters == resumed.parameters
 
 
+@pytest.mark.family(keep=2)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_other_seeds_give_other_bits(backend: str, tmp_path: Path) -> None:
     for seed in (0, 1):
@@ -237,7 +238,7 @@ def _raise() -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.family(keep=3)
+@pytest.mark.family(keep=4)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("how", [lambda: os.kill(os.getpid(), signal.SIGINT), _raise], ids=["signal", "exception"])
 def test_ctrl_c_keeps_what_was_reached(
@@ -258,6 +259,7 @@ def test_ctrl_c_keeps_what_was_reached(
         assert_same_bits(uninterrupted(backend, "float32")[0], tmp_path)
 
 
+@pytest.mark.family(keep=2)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_full_disk_at_the_end_leaves_the_checkpoint_before(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"backend": backend, "out": tmp_path, "figures": False}
@@ -353,6 +355,7 @@ def _leaves(tree: Any) -> list[Any]:
     return [tree]
 
 
+@pytest.mark.family(keep=2)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_lbfgs_goes_down_and_keeps_going(backend: str) -> None:
     """No step goes up, none is a standstill, and sixty of them take the loss down by far (both backends: to 1.6 %)."""
@@ -399,6 +402,7 @@ def test_schedules_are_those_of_optax(schedule: str) -> None:
         assert phase.rate * learning_rate(phase, step) == pytest.approx(value, rel=1e-5)
 
 
+@pytest.mark.family(keep=2)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_hard_constraints_hold_exactly_and_periodic_features_repeat(backend: str) -> None:
     text = SMALL.replace("width = 6", 'width = 6\nperiodic = "x"\nharmonics = 2\nfourier = { features = 3 }\n'
@@ -411,6 +415,7 @@ def test_hard_constraints_hold_exactly_and_periodic_features_repeat(backend: str
     assert ends[0, 0] == pytest.approx(ends[1, 0], abs=1e-13)
 
 
+@pytest.mark.family(keep=2)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_diverging_run_says_so(backend: str, tmp_path: Path) -> None:
     """Metrics, checkpoint and prediction are those of the last finite losses; nothing written is not JSON."""
@@ -427,6 +432,7 @@ def test_a_diverging_run_says_so(backend: str, tmp_path: Path) -> None:
     assert all(np.isfinite(value).all() for value in arrays(tmp_path).values() if isinstance(value, np.ndarray))
 
 
+@pytest.mark.family(keep=2)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_losses_that_are_never_finite(backend: str, tmp_path: Path) -> None:
     text = SMALL.replace('burgers = "u_t + u u_x = nu u_xx"', 'burgers = "u_t + u u_x = nu u_xx + log(x - 5)"')

@@ -85,7 +85,7 @@ THROUGH_EVERY_NETWORK = ("laplace(u)", "a_ij d_i d_j u", "Δ²u", "d_t laplace(u
 CASES = [(*o, kind) for o in OPERATORS for kind in ("plain", "ball", "wide") if kind == "plain" or o[0] in THROUGH_EVERY_NETWORK]
 
 
-@pytest.mark.family(keep=5)
+@pytest.mark.family(keep=8)
 @pytest.mark.parametrize("distribution", ["coordinates", "rademacher", "gaussian"])
 @pytest.mark.parametrize(("text", "coords", "bound", "meaning", "kind"), CASES, ids=[f"{o[0]}-{o[4]}" for o in CASES])
 def test_the_mean_is_the_operator(

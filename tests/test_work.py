@@ -161,6 +161,7 @@ def test_random_texts_that_grow(text: str, verb: str) -> None:
         VERBS[verb](opdsl.operator(text, coords="t x y", fields="u", params="k"))
 
 
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize(("text", "coords"), [("laplace(u^2)", "x[10000]"), ("laplace(u)", "x[1000000]"), ("biharmonic(u)", "x[100]")])
 def test_plans_in_many_coordinates_need_little_memory(text: str, coords: str) -> None:
     op = opdsl.operator(text, coords=coords, fields="u")
