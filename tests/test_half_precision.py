@@ -64,7 +64,7 @@ def close(found: Any, truth: Any) -> None:
     np.testing.assert_allclose(np.asarray(found, np.float64), truth, rtol=0, atol=TOLERANCE * np.abs(truth).max())
 
 
-@pytest.mark.family(keep=3)
+@pytest.mark.family(keep=5)
 @pytest.mark.parametrize("half", [jnp.bfloat16, jnp.float16], ids=["bfloat16", "float16"])
 @pytest.mark.parametrize("name", JAX)
 def test_jax(name: str, half: Any) -> None:

@@ -78,7 +78,7 @@ def compare(function: Function, order: int, tolerance: float = 1e-10) -> None:
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1.0, np.abs(b).max(initial=0.0)), err_msg=f"order {k}")
 
 
-@pytest.mark.family(keep=5)
+@pytest.mark.family(keep=7)
 @pytest.mark.parametrize(("group", "name"), CASES)
 def test_jets_agree_with_nested_jvp(group: str, name: str) -> None:
     compare(GROUPS[group][name], 3, 1e-6 if name in SINGLE else 1e-10)

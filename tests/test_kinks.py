@@ -210,7 +210,7 @@ LARGE: dict[str, tuple[Function, Function, Function]] = {
 POINTS = (-1e4, -500.0, -40.0, 40.0, 500.0, 1e4)
 
 
-@pytest.mark.family(keep=3)
+@pytest.mark.family(keep=5)
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 @pytest.mark.parametrize("name", LARGE)
 def test_large_arguments(name: str, backend: str) -> None:

@@ -97,7 +97,7 @@ def assert_near(found: Any, expected: Any, where: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * max(1.0, np.abs(expected).max(initial=0.0)), err_msg=where)
 
 
-@pytest.mark.family(keep=2)
+@pytest.mark.family(keep=4)
 @pytest.mark.parametrize("order", [3, pytest.param(4, marks=pytest.mark.slow)])
 # The groups of the standard go through the public call below, to the same order.
 @pytest.mark.parametrize(("group", "name"), cases(TABLES, slow=GROUPS))

@@ -185,7 +185,7 @@ def _slope(function: Function, x: Any) -> Any:
     return torch.autograd.grad(y.sum(), points)[0].numpy(force=True) if y.requires_grad else np.zeros(x.shape)
 
 
-@pytest.mark.family(keep=3)
+@pytest.mark.family(keep=5)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("backend", "name"), CASES)

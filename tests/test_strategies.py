@@ -119,7 +119,7 @@ def compare(case: Case, engine: Engine, strategy: str) -> None:
     assert_close(evaluate(case, engine, strategy, net, x), truth, case.tolerance)
 
 
-@pytest.mark.family(keep=2)
+@pytest.mark.family(keep=4)
 @pytest.mark.parametrize("strategy", list(STRATEGIES))
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_numpy_against_expansions(case: Case, strategy: str) -> None:

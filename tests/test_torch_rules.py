@@ -56,7 +56,7 @@ def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-10) -> N
     assert float((found - expected).abs().max()) <= tolerance * scale
 
 
-@pytest.mark.family(keep=2)
+@pytest.mark.family(keep=3)
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 def test_second_and_third_derivatives(name):
